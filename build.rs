@@ -1,0 +1,44 @@
+//! Compiles `proto/onnx.proto` twice from one parse, with no `protoc` on the machine.
+//!
+//! `protobuf-codegen` (pure Rust) writes the reflective types behind the text and JSON formats;
+//! its descriptors then feed `prost-build`, whose types keep `bytes` fields as slices of the file.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use protobuf::descriptor::FileDescriptorSet;
+use protobuf::reflect::FileDescriptor;
+use protobuf_codegen::{Customize, CustomizeCallback};
+
+/// Collects the descriptor of every file that the code generator visits.
+struct Tap(Rc<RefCell<FileDescriptorSet>>);
+
+impl CustomizeCallback for Tap {
+    fn file(&self, file: &FileDescriptor) -> Customize {
+        let mut set = self.0.borrow_mut();
+        if !set.file.iter().any(|seen| seen.name() == file.name()) {
+            set.file.push(file.proto().clone());
+        }
+        Customize::default()
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto/onnx.proto");
+    let reflect = PathBuf::from(std::env::var("OUT_DIR")?).join("reflect");
+    std::fs::create_dir_all(&reflect)?;
+    let set = Rc::new(RefCell::new(FileDescriptorSet::new()));
+    protobuf_codegen::Codegen::new()
+        .pure()
+        .include("proto")
+        .input("proto/onnx.proto")
+        .out_dir(&reflect)
+        .customize(Customize::default().lite_runtime(false))
+        .customize_callback(Tap(set.clone()))
+        .run()?;
+    let bytes = protobuf::Message::write_to_bytes(&*set.borrow())?;
+    let descriptors = <prost_types::FileDescriptorSet as prost::Message>::decode(&bytes[..])?;
+    prost_build::Config::new().bytes(["."]).disable_comments(["."]).compile_fds(descriptors)?;
+    Ok(())
+}

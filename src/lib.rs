@@ -1,0 +1,7 @@
+//! Lapidary cuts and polishes ONNX models.
+pub mod cli;
+pub mod engine;
+pub mod ir;
+pub mod onnx;
+pub mod ops;
+pub mod pass;

@@ -1,0 +1,7 @@
+//! The `lapidary` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lapidary::cli::main()
+}

@@ -1,0 +1,143 @@
+//! Weights in files beside the model, confined to the model's own folder.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use sha1::{Digest, Sha1};
+
+use super::LoadError;
+use super::pb;
+
+/// Data files of one model, each mapped when a tensor first refers to it. Mapping reads nothing.
+pub(super) struct ExternalFiles {
+    folder: Option<PathBuf>,
+    maps: HashMap<String, Bytes>,
+}
+
+/// The pairs in `TensorProto.external_data`.
+struct Place<'a> {
+    location: &'a str,
+    offset: usize,
+    length: Option<usize>,
+    checksum: Option<&'a str>,
+}
+
+impl ExternalFiles {
+    pub(super) fn in_folder(folder: Option<&Path>) -> ExternalFiles {
+        ExternalFiles { folder: folder.map(Path::to_owned), maps: HashMap::new() }
+    }
+
+    /// The bytes of a tensor whose data is external; `want` is what its dims need.
+    pub(super) fn bytes(
+        &mut self,
+        t: &pb::TensorProto,
+        want: Option<usize>,
+    ) -> Result<Bytes, LoadError> {
+        let fail = |what: String| LoadError::External { name: t.name().to_owned(), what };
+        let place = Place::parse(t).map_err(fail)?;
+        let file = self.file(&place).map_err(fail)?;
+        let length =
+            place.length.or(want).unwrap_or_else(|| file.len().saturating_sub(place.offset));
+        let end = place.offset.checked_add(length).filter(|&end| end <= file.len());
+        let Some(end) = end else {
+            return Err(fail(format!(
+                "{} holds {} bytes, but bytes {} to {} are asked for; the file is truncated or \
+                 belongs to another model",
+                place.location,
+                file.len(),
+                place.offset,
+                place.offset.saturating_add(length),
+            )));
+        };
+        Ok(file.slice(place.offset..end))
+    }
+
+    fn file(&mut self, place: &Place) -> Result<Bytes, String> {
+        if let Some(map) = self.maps.get(place.location) {
+            return Ok(map.clone());
+        }
+        let folder = self.folder.as_deref().ok_or("the model has no folder to look in")?;
+        let path = confined(folder, place.location)?;
+        let map = map_file(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        if let Some(sum) = place.checksum {
+            let found: String = Sha1::digest(&map).iter().map(|b| format!("{b:02x}")).collect();
+            if !found.eq_ignore_ascii_case(sum) {
+                return Err(format!("{} has SHA1 {found}, not {sum}", path.display()));
+            }
+        }
+        self.maps.insert(place.location.to_owned(), map.clone());
+        Ok(map)
+    }
+}
+
+impl<'a> Place<'a> {
+    fn parse(t: &'a pb::TensorProto) -> Result<Place<'a>, String> {
+        let get = |key: &str| t.external_data.iter().find(|e| e.key() == key).map(|e| e.value());
+        let number = |key: &str| match get(key) {
+            None => Ok(None),
+            Some(text) => {
+                text.trim().parse().map(Some).map_err(|_| format!("{key} {text:?} is no size"))
+            }
+        };
+        Ok(Place {
+            location: get("location").ok_or("no location is given")?,
+            offset: number("offset")?.unwrap_or(0),
+            length: number("length")?,
+            checksum: get("checksum").filter(|s| !s.is_empty()),
+        })
+    }
+}
+
+/// The file at `location` in `folder`, if it really lies there: no absolute path, no `..`, no
+/// symbolic link that leads out, no hard link that may be a file elsewhere.
+fn confined(folder: &Path, location: &str) -> Result<PathBuf, String> {
+    let relative = Path::new(location);
+    let plain =
+        relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if location.is_empty() || location.contains(['\\', '\0']) || !plain {
+        return Err(format!("location {location:?} is not a plain path inside the model's folder"));
+    }
+    let folder = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    let path = folder.join(relative);
+    let real = path
+        .canonicalize()
+        .map_err(|e| format!("{} is missing ({e}); copy it beside the model", path.display()))?;
+    if !real.starts_with(&folder) {
+        return Err(format!(
+            "{} is a link to {}, outside the model's folder; copy the file there instead",
+            path.display(),
+            real.display()
+        ));
+    }
+    let meta = real.metadata().map_err(|e| format!("{}: {e}", real.display()))?;
+    if !meta.is_file() {
+        return Err(format!("{} is not a regular file", real.display()));
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&meta) > 1 {
+        return Err(format!(
+            "{} is a hard link and may be a file elsewhere; copy it instead",
+            real.display()
+        ));
+    }
+    Ok(real)
+}
+
+/// Maps a file without reading it.
+pub(super) fn map_file(path: &Path) -> std::io::Result<Bytes> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    if file.metadata()?.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: a map is unsound only if the file shrinks or changes while it lives. Lapidary never
+    // writes to a file in place (it renames a finished one over it); that others do not is the
+    // contract of every tool that maps models.
+    let map = unsafe { Mmap::map(&file)? };
+    Ok(Bytes::from_owner(map))
+}

@@ -1,0 +1,174 @@
+//! What a schema sees of an op when it infers, and how it answers.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::ir::{DType, Dim, Graph, Op, OpId, Shape, Tensor, Type, Value};
+
+/// The op contradicts its operator: wrong ranks, sizes that do not fit.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct InferError(pub Cow<'static, str>);
+
+impl From<&'static str> for InferError {
+    fn from(what: &'static str) -> InferError {
+        InferError(what.into())
+    }
+}
+
+impl From<String> for InferError {
+    fn from(what: String) -> InferError {
+        InferError(what.into())
+    }
+}
+
+/// An op with what is known of its operands, and room for what its schema finds out.
+pub struct InferCx<'a> {
+    graph: &'a Graph,
+    id: OpId,
+    opset: i64,
+    found: Vec<Found>,
+}
+
+/// What inference found out about one result.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Its type.
+    pub ty: Option<Type>,
+    /// Its elements, when it is an integer tensor of rank 0 or 1.
+    pub sym: Option<Arc<[Dim]>>,
+}
+
+/// Longest integer tensor whose elements are carried along.
+pub const MAX_SYM: usize = 64;
+
+impl<'a> InferCx<'a> {
+    /// For op `id` of `graph`, under version `opset` of the default operator set.
+    pub fn new(graph: &'a Graph, id: OpId, opset: i64) -> InferCx<'a> {
+        let found = vec![Found::default(); graph.op(id).result_count()];
+        InferCx { graph, id, opset, found }
+    }
+
+    /// The op.
+    pub fn op(&self) -> &'a Op {
+        self.graph.op(self.id)
+    }
+
+    /// The graph around it.
+    pub fn graph(&self) -> &'a Graph {
+        self.graph
+    }
+
+    /// Its id.
+    pub fn id(&self) -> OpId {
+        self.id
+    }
+
+    /// Version of the default operator set.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// The operand in slot `i`.
+    pub fn value(&self, i: usize) -> Option<&'a Value> {
+        self.graph.operand(self.id, i).map(|v| self.graph.value(v))
+    }
+
+    /// Slot `i` holds a value.
+    pub fn has(&self, i: usize) -> bool {
+        self.graph.operand(self.id, i).is_some()
+    }
+
+    /// Number of operand slots.
+    pub fn arity(&self) -> usize {
+        self.op().arity()
+    }
+
+    /// Type of operand `i`.
+    pub fn ty(&self, i: usize) -> Option<&'a Type> {
+        self.value(i)?.ty.as_ref()
+    }
+
+    /// Element type of operand `i`.
+    pub fn dtype(&self, i: usize) -> Option<DType> {
+        self.value(i)?.dtype()
+    }
+
+    /// Shape of operand `i`.
+    pub fn shape(&self, i: usize) -> Option<&'a Shape> {
+        self.value(i)?.shape()
+    }
+
+    /// Rank of operand `i`.
+    pub fn rank(&self, i: usize) -> Option<usize> {
+        self.value(i)?.rank()
+    }
+
+    /// Data of operand `i`, when it is constant.
+    pub fn tensor(&self, i: usize) -> Option<&'a Tensor> {
+        self.graph.const_operand(self.id, i)
+    }
+
+    /// Elements of the integer operand `i` of rank 0 or 1, as far as they are known.
+    pub fn ints(&self, i: usize) -> Option<Vec<Dim>> {
+        if let Some(t) = self.tensor(i) {
+            if t.rank() > 1
+                || t.len() > MAX_SYM
+                || !(t.dtype().is_int() || t.dtype() == DType::Bool)
+            {
+                return None;
+            }
+            return Some(t.to_i64()?.into_iter().map(Dim::Known).collect());
+        }
+        self.value(i)?.sym.as_ref().map(|s| s.to_vec())
+    }
+
+    /// Elements of the integer operand `i` of rank 0 or 1, when all are known.
+    pub fn known_ints(&self, i: usize) -> Option<Vec<i64>> {
+        if let Some(t) = self.tensor(i) {
+            return if t.dtype().is_float() { None } else { t.to_i64() };
+        }
+        self.value(i)?.sym.as_ref()?.iter().map(Dim::known).collect()
+    }
+
+    /// `axis` counted from the front; an error when it is out of range.
+    pub fn axis(&self, axis: i64, rank: usize) -> Result<usize, InferError> {
+        normalize_axis(axis, rank)
+            .ok_or_else(|| format!("axis {axis} is out of range for rank {rank}").into())
+    }
+
+    /// Sets the element type and, if known, the shape of result `i`.
+    pub fn set(&mut self, i: usize, dtype: Option<DType>, shape: Option<Shape>) {
+        if dtype.is_none() && shape.is_none() {
+            return;
+        }
+        let ty = crate::ir::TensorType { dtype, shape, denotations: None };
+        self.set_type(i, Type::Tensor(ty));
+    }
+
+    /// Sets the type of result `i`.
+    pub fn set_type(&mut self, i: usize, ty: Type) {
+        if let Some(found) = self.found.get_mut(i) {
+            found.ty = Some(ty);
+        }
+    }
+
+    /// Sets the elements of integer result `i` of rank 0 or 1.
+    pub fn set_ints(&mut self, i: usize, elements: Vec<Dim>) {
+        if let Some(found) = self.found.get_mut(i).filter(|_| elements.len() <= MAX_SYM) {
+            found.sym = Some(elements.into());
+        }
+    }
+
+    /// What was found, one entry for each result.
+    pub fn finish(self) -> Vec<Found> {
+        self.found
+    }
+}
+
+/// `axis` counted from the front, if it is in range.
+pub fn normalize_axis(axis: i64, rank: usize) -> Option<usize> {
+    let rank = i64::try_from(rank).ok()?;
+    let axis = if axis < 0 { axis.checked_add(rank)? } else { axis };
+    (0..rank).contains(&axis).then_some(axis as usize)
+}

@@ -1,0 +1,146 @@
+//! What is known about operators: one [`OpSchema`] each.
+//!
+//! Passes ask the schema instead of naming operators. The defaults of [`OpSchema::new`] are the
+//! safe answers: unknown shape, pinned axes, no cost known, never quantized, never folded natively.
+//!
+//! To add an operator: write its schema in the file of its family and its line in [`TABLE`].
+
+mod infer;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+pub use infer::{Found, InferCx, InferError, MAX_SYM, normalize_axis};
+
+use crate::ir::{Dim, Graph, Op, OpId, Tensor, Type};
+
+/// Types that the inputs of a body get from outside: `(cx, index of the body)`.
+pub type BodyInputs = fn(&InferCx, usize) -> Vec<Option<Type>>;
+
+/// A native kernel: the results, or `None` where it declines.
+pub type Eval = fn(&EvalCx) -> Option<Vec<Tensor>>;
+
+/// Everything that passes need to know about an operator of the default domain.
+#[derive(Debug)]
+pub struct OpSchema {
+    /// Operator name.
+    pub op_type: &'static str,
+    /// Computes types, shapes and small integer values of the results.
+    pub infer: fn(&mut InferCx) -> Result<(), InferError>,
+    /// Types of a body's inputs, for operators with subgraphs: `(cx, index of the body)`.
+    pub body_inputs: Option<BodyInputs>,
+    /// Which input axis is which output axis.
+    pub axes: Axes,
+    /// Multiply-accumulates of one run; `None` when shapes are not known well enough.
+    pub macs: fn(&Graph, OpId) -> Option<Dim>,
+    /// How quantization treats it.
+    pub quant: Quant,
+    /// Computes the results natively from constant operands; `None` where it declines.
+    pub eval: Option<Eval>,
+    /// The same operands always give the same results.
+    pub deterministic: bool,
+    /// `f(f(x)) = f(x)`.
+    pub idempotent: bool,
+    /// The first two operands may be swapped.
+    pub commutative: bool,
+}
+
+/// Which input axis is which output axis; feeds pruning groups, layout moves and the per-channel
+/// axis of quantization.
+#[derive(Clone, Copy, Debug)]
+pub enum Axes {
+    /// Nothing is known: every axis stays as it is.
+    Pinned,
+    /// Operands broadcast to the result; an axis is the same axis everywhere, aligned from the
+    /// right.
+    Elementwise,
+    /// The result is a rearrangement of elements of the first operand; running the op on an index
+    /// tensor tells which.
+    Layout,
+    /// A rule of the operator's own.
+    Rule(fn(&Graph, OpId) -> Option<Vec<AxisLink>>),
+}
+
+/// One statement of [`Axes::Rule`] about how axes of an op's operands and results belong together.
+/// Axes that no statement names are pinned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AxisLink {
+    /// Index `i` of each listed axis is the same channel: all are cut together.
+    Same(Vec<AxisRef>),
+    /// The op sums over these axes: channels of the first meet channels of the second.
+    Contract(AxisRef, AxisRef),
+    /// As `Same`, in `groups` blocks that must stay equally long.
+    Grouped(Vec<AxisRef>, usize),
+    /// Values along the axis influence each other: cutting changes the others.
+    Mixed(AxisRef),
+}
+
+/// An axis of an operand or result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AxisRef {
+    /// Axis of the operand in this slot.
+    Operand(usize, usize),
+    /// Axis of the result in this slot.
+    Result(usize, usize),
+}
+
+/// How quantization treats an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quant {
+    /// Leave it in floating point.
+    Never,
+    /// Q/DQ pairs pass through: it only moves data.
+    PassThrough,
+    /// A linear operator; the operand with this index is its weight.
+    Weighted(usize),
+}
+
+/// An op with all operands constant.
+pub struct EvalCx<'a> {
+    /// The op.
+    pub op: &'a Op,
+    /// Version of the default operator set.
+    pub opset: i64,
+    /// Operands; missing optionals are `None`.
+    pub operands: &'a [Option<&'a Tensor>],
+}
+
+impl<'a> EvalCx<'a> {
+    /// The operand in slot `i`.
+    pub fn operand(&self, i: usize) -> Option<&'a Tensor> {
+        self.operands.get(i).copied().flatten()
+    }
+}
+
+impl OpSchema {
+    /// A schema that claims nothing.
+    pub const fn new(op_type: &'static str) -> OpSchema {
+        OpSchema {
+            op_type,
+            infer: |_| Ok(()),
+            body_inputs: None,
+            axes: Axes::Pinned,
+            macs: |_, _| Some(Dim::Known(0)),
+            quant: Quant::Never,
+            eval: None,
+            deterministic: true,
+            idempotent: false,
+            commutative: false,
+        }
+    }
+}
+
+/// All schemas, by family.
+static TABLE: &[&[OpSchema]] = &[];
+
+/// The schema of an operator of the default domain.
+pub fn schema(op: &Op) -> Option<&'static OpSchema> {
+    static BY_NAME: LazyLock<HashMap<&'static str, &'static OpSchema>> =
+        LazyLock::new(|| TABLE.iter().copied().flatten().map(|s| (s.op_type, s)).collect());
+    if op.domain.is_empty() { BY_NAME.get(op.op_type.as_str()).copied() } else { None }
+}
+
+/// All schemas.
+pub fn schemas() -> impl Iterator<Item = &'static OpSchema> {
+    TABLE.iter().copied().flatten()
+}

@@ -1,0 +1,119 @@
+//! Shape and type inference over graphs, by the operators' schemas.
+
+use crate::ir::{Dim, Graph, Model, OpId, Shape, TensorType, Type, Value};
+use crate::ops::{self, Found, InferCx};
+
+/// Infers types, shapes and small integer values of everything in the graph, bodies included.
+/// `report` is told of ops that contradict their operator.
+pub fn infer_graph(g: &mut Graph, opset: i64, report: &mut dyn FnMut(String, String)) {
+    for op in g.order() {
+        if let Err(what) = infer_op(g, op, opset, report) {
+            report(g.label(op), what.to_string());
+        }
+    }
+}
+
+/// Infers the results of one op and what is in its bodies.
+///
+/// # Errors
+/// When the op contradicts its operator; its results are left as they were.
+pub fn infer_op(
+    g: &mut Graph,
+    id: OpId,
+    opset: i64,
+    report: &mut dyn FnMut(String, String),
+) -> Result<(), ops::InferError> {
+    let schema = ops::schema(g.op(id));
+    if !g.op(id).bodies.is_empty() {
+        infer_bodies(g, id, opset, schema, report);
+    }
+    let Some(schema) = schema else { return Ok(()) };
+    let mut cx = InferCx::new(g, id, opset);
+    (schema.infer)(&mut cx)?;
+    let found = cx.finish();
+    for (v, found) in g.results(id).into_iter().zip(found) {
+        if let Some(v) = v {
+            merge(g.facts_mut(v), found);
+        }
+    }
+    Ok(())
+}
+
+fn infer_bodies(
+    g: &mut Graph,
+    id: OpId,
+    opset: i64,
+    schema: Option<&ops::OpSchema>,
+    report: &mut dyn FnMut(String, String),
+) {
+    g.refresh_captures(id);
+    let count = g.op(id).bodies.len();
+    let inputs: Vec<Vec<Option<Type>>> = match schema.and_then(|s| s.body_inputs) {
+        Some(rule) => {
+            let cx = InferCx::new(g, id, opset);
+            (0..count).map(|i| rule(&cx, i)).collect()
+        }
+        None => vec![Vec::new(); count],
+    };
+    let mut bodies = std::mem::take(&mut g.op_facts_mut(id).bodies);
+    for (body, types) in bodies.iter_mut().zip(inputs) {
+        for (v, ty) in body.inputs().to_vec().into_iter().zip(types) {
+            if let Some(ty) = ty {
+                merge(body.facts_mut(v), Found { ty: Some(ty), sym: None });
+            }
+        }
+        infer_graph(body, opset, report);
+    }
+    g.op_facts_mut(id).bodies = bodies;
+}
+
+/// Takes what was found where it says more than, or something else than, what was there: the file's
+/// own `value_info` is only trusted where inference knows nothing.
+fn merge(value: &mut Value, found: Found) {
+    value.sym = found.sym;
+    let Some(new) = found.ty else { return };
+    match (value.ty.as_mut().and_then(Type::as_tensor_mut), new) {
+        (Some(old), Type::Tensor(new)) => merge_tensor(old, new),
+        (_, new) => {
+            if value.ty.is_none() || !matches!(new, Type::Unspecified) {
+                value.ty = Some(new);
+            }
+        }
+    }
+}
+
+fn merge_tensor(old: &mut TensorType, new: TensorType) {
+    if new.dtype.is_some() {
+        old.dtype = new.dtype;
+    }
+    let Some(mut shape) = new.shape else { return };
+    if let Some(before) = old.shape.as_ref().filter(|s| s.len() == shape.len()) {
+        fill_unknown(&mut shape, before);
+    }
+    old.shape = Some(shape);
+}
+
+/// Dims that inference does not know, or knows only as a size of their own, keep what was there.
+fn fill_unknown(shape: &mut Shape, before: &Shape) {
+    for (dim, before) in shape.iter_mut().zip(before) {
+        if !dim.is_some() || (is_fresh(dim) && before.is_some()) {
+            *dim = before.clone();
+        }
+    }
+}
+
+fn is_fresh(dim: &Dim) -> bool {
+    let mut fresh = false;
+    dim.for_each_symbol(&mut |a| fresh |= matches!(a, crate::ir::Atom::Fresh(_)));
+    fresh
+}
+
+/// Infers over the main graph and the bodies of local functions.
+pub(super) fn infer_model(m: &mut Model, report: &mut dyn FnMut(String, String)) {
+    let opset = m.default_opset();
+    infer_graph(&mut m.graph, opset, report);
+    for f in &mut m.functions {
+        let opset = crate::ir::opset_of(&f.opsets, "").unwrap_or(opset);
+        infer_graph(&mut f.graph, opset, report);
+    }
+}
