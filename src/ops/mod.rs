@@ -103,6 +103,8 @@ pub struct EvalCx<'a> {
     pub opset: i64,
     /// Operands; missing optionals are `None`.
     pub operands: &'a [Option<&'a Tensor>],
+    /// A kernel declines rather than make a result of more bytes than this.
+    pub max_bytes: usize,
 }
 
 impl<'a> EvalCx<'a> {

@@ -27,7 +27,8 @@ pub fn infer_op(
     if !g.op(id).bodies.is_empty() {
         infer_bodies(g, id, opset, schema, report);
     }
-    let Some(schema) = schema else { return Ok(()) };
+    // Inside a function an attribute may be the caller's to say.
+    let Some(schema) = schema.filter(|_| !g.op(id).has_ref_attrs()) else { return Ok(()) };
     let mut cx = InferCx::new(g, id, opset);
     (schema.infer)(&mut cx)?;
     let found = cx.finish();
