@@ -5,11 +5,13 @@
 //!
 //! To add an operator: write its schema in the file of its family and its line in [`TABLE`].
 
+pub mod axes;
 mod infer;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub use axes::{Axes, AxisLink, AxisRef};
 pub use infer::{Found, InferCx, InferError, MAX_SYM, normalize_axis};
 
 use crate::ir::{Dim, Graph, Op, OpId, Tensor, Type};
@@ -43,45 +45,6 @@ pub struct OpSchema {
     pub idempotent: bool,
     /// The first two operands may be swapped.
     pub commutative: bool,
-}
-
-/// Which input axis is which output axis; feeds pruning groups, layout moves and the per-channel
-/// axis of quantization.
-#[derive(Clone, Copy, Debug)]
-pub enum Axes {
-    /// Nothing is known: every axis stays as it is.
-    Pinned,
-    /// Operands broadcast to the result; an axis is the same axis everywhere, aligned from the
-    /// right.
-    Elementwise,
-    /// The result is a rearrangement of elements of the first operand; running the op on an index
-    /// tensor tells which.
-    Layout,
-    /// A rule of the operator's own.
-    Rule(fn(&Graph, OpId) -> Option<Vec<AxisLink>>),
-}
-
-/// One statement of [`Axes::Rule`] about how axes of an op's operands and results belong together.
-/// Axes that no statement names are pinned.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AxisLink {
-    /// Index `i` of each listed axis is the same channel: all are cut together.
-    Same(Vec<AxisRef>),
-    /// The op sums over these axes: channels of the first meet channels of the second.
-    Contract(AxisRef, AxisRef),
-    /// As `Same`, in `groups` blocks that must stay equally long.
-    Grouped(Vec<AxisRef>, usize),
-    /// Values along the axis influence each other: cutting changes the others.
-    Mixed(AxisRef),
-}
-
-/// An axis of an operand or result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AxisRef {
-    /// Axis of the operand in this slot.
-    Operand(usize, usize),
-    /// Axis of the result in this slot.
-    Result(usize, usize),
 }
 
 /// How quantization treats an operator.
