@@ -5,19 +5,42 @@
 //!
 //! To add an operator: write its schema in the file of its family and its line in [`TABLE`].
 
+mod attention;
 pub mod axes;
+mod control;
+mod conv;
+mod einsum;
+mod facts;
+mod image;
 mod infer;
+mod join;
+mod linear;
+mod loss;
+mod norm;
+mod pool;
+mod quant;
+mod random;
+mod rnn;
+mod sequence;
+mod signal;
+mod text;
+mod window;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 pub use axes::{Axes, AxisLink, AxisRef};
+pub use facts::{operand_shape, result_shape};
 pub use infer::{Found, InferCx, InferError, MAX_SYM, normalize_axis};
+pub use join::join;
 
 use crate::ir::{Dim, Graph, Op, OpId, Tensor, Type};
 
 /// Types that the inputs of a body get from outside: `(cx, index of the body)`.
 pub type BodyInputs = fn(&InferCx, usize) -> Vec<Option<Type>>;
+
+/// Pairs of body input and body output that hold one value, before and after a run of the body.
+pub type Carried = fn(&Op) -> Vec<(usize, usize)>;
 
 /// A native kernel: the results, or `None` where it declines.
 pub type Eval = fn(&EvalCx) -> Option<Vec<Tensor>>;
@@ -31,6 +54,8 @@ pub struct OpSchema {
     pub infer: fn(&mut InferCx) -> Result<(), InferError>,
     /// Types of a body's inputs, for operators with subgraphs: `(cx, index of the body)`.
     pub body_inputs: Option<BodyInputs>,
+    /// What the body hands to its next run, for operators that run it again and again.
+    pub carried: Option<Carried>,
     /// Which input axis is which output axis.
     pub axes: Axes,
     /// Multiply-accumulates of one run; `None` when shapes are not known well enough.
@@ -84,6 +109,7 @@ impl OpSchema {
             op_type,
             infer: |_| Ok(()),
             body_inputs: None,
+            carried: None,
             axes: Axes::Pinned,
             macs: |_, _| Some(Dim::Known(0)),
             quant: Quant::Never,
@@ -96,7 +122,23 @@ impl OpSchema {
 }
 
 /// All schemas, by family.
-static TABLE: &[&[OpSchema]] = &[];
+static TABLE: &[&[OpSchema]] = &[
+    attention::SCHEMAS,
+    control::SCHEMAS,
+    conv::SCHEMAS,
+    einsum::SCHEMAS,
+    image::SCHEMAS,
+    linear::SCHEMAS,
+    loss::SCHEMAS,
+    norm::SCHEMAS,
+    pool::SCHEMAS,
+    quant::SCHEMAS,
+    random::SCHEMAS,
+    rnn::SCHEMAS,
+    sequence::SCHEMAS,
+    signal::SCHEMAS,
+    text::SCHEMAS,
+];
 
 /// The schema of an operator of the default domain.
 pub fn schema(op: &Op) -> Option<&'static OpSchema> {

@@ -56,16 +56,62 @@ fn infer_bodies(
         }
         None => vec![Vec::new(); count],
     };
+    let carried = schema.and_then(|s| s.carried).map(|rule| rule(g.op(id))).unwrap_or_default();
     let mut bodies = std::mem::take(&mut g.op_facts_mut(id).bodies);
-    for (body, types) in bodies.iter_mut().zip(inputs) {
-        for (v, ty) in body.inputs().to_vec().into_iter().zip(types) {
-            if let Some(ty) = ty {
-                merge(body.facts_mut(v), Found { ty: Some(ty), sym: None });
-            }
+    for (body, mut types) in bodies.iter_mut().zip(inputs) {
+        if !carried.is_empty() {
+            settle(body, &mut types, &carried, opset);
         }
-        infer_graph(body, opset, report);
+        infer_body(body, &types, opset, report);
     }
     g.op_facts_mut(id).bodies = bodies;
+}
+
+fn infer_body(
+    body: &mut Graph,
+    inputs: &[Option<Type>],
+    opset: i64,
+    report: &mut dyn FnMut(String, String),
+) {
+    for (v, ty) in body.inputs().to_vec().into_iter().zip(inputs) {
+        if let Some(ty) = ty {
+            merge(body.facts_mut(v), Found { ty: Some(ty.clone()), sym: None });
+        }
+    }
+    infer_graph(body, opset, report);
+}
+
+/// Runs of a body after which carried values that still change lose their shape.
+const MAX_ROUNDS: usize = 4;
+
+/// Widens the types of carried inputs until they hold of every run of the body.
+fn settle(body: &Graph, inputs: &mut [Option<Type>], carried: &[(usize, usize)], opset: i64) {
+    for round in 0..=MAX_ROUNDS {
+        let mut trial = body.clone();
+        infer_body(&mut trial, inputs, opset, &mut |_, _| {});
+        let mut settled = true;
+        for &(i, o) in carried {
+            let Some(before) = inputs.get_mut(i) else { continue };
+            let after = trial.outputs().get(o).and_then(|v| trial.value(*v).ty.as_ref());
+            let wide = before.as_ref().zip(after).map(|(a, b)| widened(a, b, round));
+            settled &= *before == wide;
+            *before = wide;
+        }
+        if settled {
+            return;
+        }
+    }
+}
+
+fn widened(before: &Type, after: &Type, round: usize) -> Type {
+    let mut ty = ops::join(before, after);
+    if round + 1 >= MAX_ROUNDS
+        && ty != *before
+        && let Some(tensor) = ty.as_tensor_mut()
+    {
+        tensor.shape = None;
+    }
+    ty
 }
 
 /// Takes what was found where it says more than, or something else than, what was there: the file's
