@@ -5,3 +5,4 @@ pub mod ir;
 pub mod onnx;
 pub mod ops;
 pub mod pass;
+mod passes;

@@ -57,16 +57,18 @@ pub struct Patch {
     anchor: OpId,
     edits: Vec<Edit>,
     made: usize,
+    growth: i64,
 }
 
 impl Patch {
     /// An empty patch; new ops will stand where `anchor` stands.
     pub fn at(anchor: OpId) -> Patch {
-        Patch { anchor, edits: Vec::new(), made: 0 }
+        Patch { anchor, edits: Vec::new(), made: 0, growth: 0 }
     }
 
     /// Adds a constant.
     pub fn constant(&mut self, name: impl Into<String>, data: Tensor) -> Ref {
+        self.growth += byte_len(&data);
         self.edits.push(Edit::NewConst(name.into(), data));
         self.new_ref()
     }
@@ -129,6 +131,7 @@ impl Patch {
 
     /// Turns a value into a constant.
     pub fn set_data(&mut self, value: ValueId, data: Tensor) {
+        self.growth += byte_len(&data);
         self.edits.push(Edit::SetData(value, data));
     }
 
@@ -168,10 +171,24 @@ impl Patch {
         Ok(())
     }
 
+    /// States that applying the patch frees the data of `value`, if it holds any.
+    pub fn frees(&mut self, g: &Graph, value: ValueId) {
+        self.growth -= g.const_tensor(value).map_or(0, byte_len);
+    }
+
+    /// Bytes that the constants of the graph grow by, as far as the patch was told.
+    pub fn growth(&self) -> i64 {
+        self.growth
+    }
+
     /// Nothing would change.
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
+}
+
+fn byte_len(data: &Tensor) -> i64 {
+    i64::try_from(data.byte_len()).unwrap_or(i64::MAX / 4)
 }
 
 impl Graph {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
-use super::{Cx, Limits, PassError, Rewrite, Site, infer_op};
+use super::{Cx, Limits, PassError, PassStats, Rewrite, Site, infer_op};
 use crate::ir::{Graph, OpId};
 
 /// Applies rewrites in the graph and all its bodies until none of them fires. Returns how often
@@ -23,45 +23,63 @@ pub fn run_rewrites(
     let mut total = 0;
     // Patterns reach further than the neighbourhood that an edit queues: sweep until quiet.
     while cx.may_go_on() {
-        let fired = driver.sweep(g, cx)?;
+        let mut patches_left = PATCHES_PER_OP * g.op_count() + PATCHES_PER_OP;
+        let fired = driver.sweep(g, cx, &mut patches_left)?;
         total += fired;
         if fired == 0 {
             break;
         }
+        if patches_left == 0 {
+            cx.exhausted = true;
+            break;
+        }
     }
+    driver.report(cx);
     if cx.explain {
         driver.explain(g, cx);
     }
     Ok(total)
 }
 
+/// A sweep that fires more often than this many times per op is taken for an endless one.
+const PATCHES_PER_OP: usize = 100;
+
+/// Index into `Driver::rewrites`.
+type RewriteIndex = usize;
+
 struct Driver<'a> {
     opset: i64,
     limits: Limits,
-    by_root: HashMap<&'static str, Vec<&'a dyn Rewrite>>,
-    anywhere: Vec<&'a dyn Rewrite>,
+    rewrites: Vec<&'a dyn Rewrite>,
+    stats: Vec<PassStats>,
+    /// What to try at ops of each type of the default domain, and at all others.
+    by_root: HashMap<&'static str, Vec<RewriteIndex>>,
+    anywhere: Vec<RewriteIndex>,
 }
 
 impl<'a> Driver<'a> {
     fn new(opset: i64, rewrites: &[&'a dyn Rewrite], limits: Limits) -> Driver<'a> {
-        let mut by_root: HashMap<&'static str, Vec<&'a dyn Rewrite>> = HashMap::new();
-        for r in rewrites {
+        let rewrites = rewrites.to_vec();
+        let anywhere: Vec<RewriteIndex> =
+            (0..rewrites.len()).filter(|i| rewrites[*i].roots().is_empty()).collect();
+        let mut by_root: HashMap<&'static str, Vec<RewriteIndex>> = HashMap::new();
+        for (i, r) in rewrites.iter().enumerate() {
             for root in r.roots() {
-                by_root.entry(root).or_default().push(*r);
+                by_root.entry(root).or_insert_with(|| anywhere.clone()).push(i);
             }
         }
-        let anywhere = rewrites.iter().copied().filter(|r| r.roots().is_empty()).collect();
-        Driver { opset, limits, by_root, anywhere }
+        let stats = vec![PassStats::default(); rewrites.len()];
+        Driver { opset, limits, rewrites, stats, by_root, anywhere }
     }
 
-    fn rewrites_at(&self, g: &Graph, op: OpId) -> impl Iterator<Item = &'a dyn Rewrite> + '_ {
+    fn rewrites_at(&self, g: &Graph, op: OpId) -> &[RewriteIndex] {
         let node = g.op(op);
         let rooted = self.by_root.get(node.op_type.as_str()).filter(|_| node.domain.is_empty());
-        self.anywhere.iter().chain(rooted.into_iter().flatten()).copied()
+        rooted.unwrap_or(&self.anywhere)
     }
 
     /// One visit of every op, and again of the neighbourhood of every edit.
-    fn sweep(&mut self, g: &mut Graph, cx: &mut Cx) -> Result<usize, PassError> {
+    fn sweep(&mut self, g: &mut Graph, cx: &mut Cx, left: &mut usize) -> Result<usize, PassError> {
         let mut fired = 0;
         g.take_touched();
         let mut queue: VecDeque<OpId> = g.sorted()?.into();
@@ -72,10 +90,11 @@ impl<'a> Driver<'a> {
                 continue;
             }
             if !g.op(op).bodies.is_empty() {
-                fired += self.sweep_bodies(g, op, cx)?;
+                fired += self.sweep_bodies(g, op, cx, left)?;
             }
-            while cx.may_go_on() && g.has_op(op) && self.fire_at(g, op, cx)? {
+            while *left > 0 && cx.may_go_on() && g.has_op(op) && self.fire_at(g, op, cx)? {
                 fired += 1;
+                *left -= 1;
                 let touched = g.take_touched();
                 for t in &touched {
                     self.infer_new(g, *t, cx);
@@ -86,12 +105,18 @@ impl<'a> Driver<'a> {
         Ok(fired)
     }
 
-    fn sweep_bodies(&mut self, g: &mut Graph, op: OpId, cx: &mut Cx) -> Result<usize, PassError> {
+    fn sweep_bodies(
+        &mut self,
+        g: &mut Graph,
+        op: OpId,
+        cx: &mut Cx,
+        left: &mut usize,
+    ) -> Result<usize, PassError> {
         g.refresh_captures(op);
         let mut fired = 0;
         for i in 0..g.op(op).bodies.len() {
             let mut body = std::mem::take(&mut g.op_facts_mut(op).bodies[i]);
-            let result = self.sweep(&mut body, cx);
+            let result = self.sweep(&mut body, cx, left);
             g.op_facts_mut(op).bodies[i] = body;
             fired += result?;
         }
@@ -102,29 +127,28 @@ impl<'a> Driver<'a> {
         Ok(fired)
     }
 
-    fn fire_at(&self, g: &mut Graph, op: OpId, cx: &mut Cx) -> Result<bool, PassError> {
-        let rewrites: Vec<&dyn Rewrite> = self.rewrites_at(g, op).collect();
-        for r in rewrites {
+    fn fire_at(&mut self, g: &mut Graph, op: OpId, cx: &mut Cx) -> Result<bool, PassError> {
+        if g.op(op).has_ref_attrs() {
+            return Ok(false);
+        }
+        for k in 0..self.rewrites_at(g, op).len() {
+            let i = self.rewrites_at(g, op)[k];
             let start = Instant::now();
-            let site = Site { opset: self.opset, limits: &self.limits };
-            let plan = r.plan(g, op, &site);
-            let info = r.info();
-            let fires = match plan {
-                Ok(patch) if patch.is_empty() => false,
-                Ok(patch) => {
-                    g.apply(patch);
-                    true
-                }
-                Err(_) => false,
-            };
-            let stats = cx.stats.entry(info.name).or_default();
-            stats.time += start.elapsed();
-            if fires {
-                stats.fired += 1;
+            let site = Site { opset: self.opset, limits: &self.limits, room: cx.room };
+            let patch = self.rewrites[i].plan(g, op, &site).ok();
+            let patch = patch.filter(|p| !p.is_empty() && p.growth() <= cx.room);
+            let fires = patch.is_some();
+            if let Some(patch) = patch {
+                cx.room -= patch.growth();
+                g.apply(patch);
                 cx.applied += 1;
+                self.stats[i].fired += 1;
+            }
+            self.stats[i].time += start.elapsed();
+            if fires {
                 if cx.check {
-                    g.check()
-                        .map_err(|violation| PassError::Broken { pass: info.name, violation })?;
+                    let pass = self.rewrites[i].info().name;
+                    g.check().map_err(|violation| PassError::Broken { pass, violation })?;
                 }
                 return Ok(true);
             }
@@ -141,15 +165,32 @@ impl<'a> Driver<'a> {
         }
     }
 
+    fn report(&self, cx: &mut Cx) {
+        for (rewrite, stats) in self.rewrites.iter().zip(&self.stats) {
+            let sum = cx.stats.entry(rewrite.info().name).or_default();
+            sum.fired += stats.fired;
+            sum.time += stats.time;
+        }
+    }
+
     fn explain(&self, g: &Graph, cx: &mut Cx) {
         for op in g.ops() {
             for body in &g.op(op).bodies {
                 self.explain(body, cx);
             }
-            for r in self.rewrites_at(g, op).filter(|r| !r.roots().is_empty()) {
-                let site = Site { opset: self.opset, limits: &self.limits };
-                if let Err(miss) = r.plan(g, op, &site) {
-                    cx.misses.push((r.info().name, g.label(op), miss));
+            for &i in self.rewrites_at(g, op) {
+                let r = self.rewrites[i];
+                if r.roots().is_empty() {
+                    continue;
+                }
+                let site = Site { opset: self.opset, limits: &self.limits, room: cx.room };
+                match r.plan(g, op, &site) {
+                    Err(miss) => cx.misses.push((r.info().name, g.label(op), miss)),
+                    Ok(p) if p.growth() > cx.room => {
+                        let miss = "the file would grow beyond the limit".into();
+                        cx.misses.push((r.info().name, g.label(op), miss));
+                    }
+                    Ok(_) => {}
                 }
             }
         }

@@ -1,15 +1,19 @@
 //! What a pass is, and how passes are driven.
 
 mod driver;
+mod hashes;
 mod infer;
 mod pipeline;
+mod visit;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use driver::run_rewrites;
+pub use hashes::Hashes;
 pub use infer::{infer_graph, infer_op};
 pub use pipeline::{Selection, all_passes, find_pass, simplify};
+pub use visit::{visit_graphs, visit_model};
 
 pub use crate::ir::Miss;
 use crate::ir::{Cycle, Graph, Model, OpId, Patch, Violation};
@@ -102,19 +106,17 @@ pub struct Site<'a> {
     pub opset: i64,
     /// Limits that the user set.
     pub limits: &'a Limits,
+    /// Bytes that constants may still grow by. The driver refuses patches beyond it; a rewrite asks
+    /// only to save the work.
+    pub room: i64,
 }
 
 /// Limits that the user sets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// Folding never makes a constant of more bytes than this beyond what its operands took.
-    pub fold_growth: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { fold_growth: 64 << 10 }
-    }
+    /// All passes together never make the constants of a model take more bytes than this beyond
+    /// what they took. Without a limit from the user: 64 KiB and 1 % of what they took.
+    pub fold_growth: Option<usize>,
 }
 
 /// State of one run over a model.
@@ -138,6 +140,15 @@ pub struct Cx {
     pub stop_after: Option<usize>,
     /// Patches applied so far.
     pub applied: usize,
+    /// Bytes that constants may still grow by.
+    pub room: i64,
+    /// Hashes of constants.
+    pub hashes: Hashes,
+    /// Rounds over the whole model.
+    pub rounds: usize,
+    /// The passes did not come to rest: a bug, caught by tests; the result is right but perhaps
+    /// not as simple as it could be.
+    pub exhausted: bool,
 }
 
 /// What a pass did.

@@ -1,7 +1,8 @@
 //! Which passes run, in which order.
 
-use super::{Cx, Pass, PassError, PassInfo, Rewrite, run_rewrites};
-use crate::ir::Model;
+use super::{Cx, Limits, Pass, PassError, PassInfo, Rewrite, run_rewrites};
+use crate::ir::{Graph, Model, for_each_graph, opset_of};
+use crate::passes::*;
 
 /// Which passes the user wants.
 #[derive(Clone, Debug, Default)]
@@ -34,16 +35,44 @@ impl Selection {
 }
 
 /// Passes over the whole model that run first.
-static NORMALIZE: &[&dyn Pass] = &[];
+static NORMALIZE: &[&dyn Pass] = &[
+    &lift_constants::LiftConstants,
+    // What nothing reads would keep fusions from seeing a sole reader.
+    &remove_dead::RemoveDead,
+];
 
-/// Rewrites that run together until none fires.
-static SIMPLIFY: &[&dyn Rewrite] = &[];
+/// Rewrites that run together until none fires. At one op they are tried in this order.
+static SIMPLIFY: &[&dyn Rewrite] = &[
+    // Known results first: everything below then sees constants.
+    &fold_constants::FoldConstants,
+    // What goes away altogether before what is merged.
+    &eliminate_identity::EliminateIdentity,
+    &eliminate_noop::EliminateNoop,
+    &eliminate_unit::EliminateUnit,
+    &eliminate_idempotent::EliminateIdempotent,
+    &eliminate_inverse::EliminateInverse,
+    &fold_reshape_shape::FoldReshapeShape,
+    &merge_reshapes::MergeReshapes,
+    &merge_transposes::MergeTransposes,
+    &merge_casts::MergeCasts,
+    &merge_clips::MergeClips,
+    &merge_concats::MergeConcats,
+    &fuse_conv_bn::FuseConvBn,
+    &fuse_gemm_bn::FuseGemmBn,
+    &fuse_scale::FuseScale,
+    // A constant summand goes into the bias, which needs no Gemm of known rank.
+    &fuse_bias::FuseBias,
+    &fuse_matmul_add::FuseMatmulAdd,
+];
 
 /// Passes that run between rounds of rewrites, until nothing changes.
-static BETWEEN: &[&dyn Pass] = &[];
+static BETWEEN: &[&dyn Pass] = &[&merge_common::MergeCommon, &remove_dead::RemoveDead];
 
 /// Passes over the whole model that run last.
-static CLEAN_UP: &[&dyn Pass] = &[];
+static CLEAN_UP: &[&dyn Pass] = &[
+    // Shared constants cannot be rewritten in place, so nothing may come after.
+    &deduplicate_initializers::DeduplicateInitializers,
+];
 
 /// Rounds after which a fixpoint is given up; reaching it fails in tests.
 const MAX_ROUNDS: usize = 20;
@@ -52,7 +81,9 @@ const MAX_ROUNDS: usize = 20;
 pub fn all_passes() -> impl Iterator<Item = &'static PassInfo> {
     let first = NORMALIZE.iter().map(|p| p.info());
     let middle = SIMPLIFY.iter().map(|r| r.info()).chain(BETWEEN.iter().map(|p| p.info()));
-    first.chain(middle).chain(CLEAN_UP.iter().map(|p| p.info()))
+    let all = first.chain(middle).chain(CLEAN_UP.iter().map(|p| p.info()));
+    let mut seen = std::collections::HashSet::new();
+    all.filter(move |info| seen.insert(info.name))
 }
 
 /// The pass with this name.
@@ -65,26 +96,49 @@ pub fn find_pass(name: &str) -> Option<&'static PassInfo> {
 /// # Errors
 /// When a pass breaks the graph.
 pub fn simplify(m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
+    cx.room = room(m, &cx.limits);
     run_passes(NORMALIZE, m, cx)?;
-    for round in 0.. {
-        debug_assert!(round < MAX_ROUNDS, "passes undo each other's work");
-        let before = m.graph.revision();
-        let opset = m.default_opset();
+    loop {
+        let before = revision(m);
+        cx.rounds += 1;
+        cx.findings.clear();
+        cx.misses.clear();
         super::infer::infer_model(m, &mut |op, what| cx.findings.push((op, what)));
+        let opset = m.default_opset();
         run_rewrites(&mut m.graph, opset, SIMPLIFY, cx)?;
-        for f in 0..m.functions.len() {
-            let function = &mut m.functions[f];
-            let opset = crate::ir::opset_of(&function.opsets, "").unwrap_or(opset);
+        for function in &mut m.functions {
+            let opset = opset_of(&function.opsets, "").unwrap_or(opset);
             run_rewrites(&mut function.graph, opset, SIMPLIFY, cx)?;
         }
         run_passes(BETWEEN, m, cx)?;
-        if m.graph.revision() == before || round >= MAX_ROUNDS || !cx.may_go_on() {
+        if revision(m) == before || !cx.may_go_on() {
             break;
         }
-        cx.findings.clear();
-        cx.misses.clear();
+        if cx.rounds >= MAX_ROUNDS {
+            cx.exhausted = true;
+            break;
+        }
     }
     run_passes(CLEAN_UP, m, cx)
+}
+
+/// Bytes that constants may grow by.
+fn room(m: &Model, limits: &Limits) -> i64 {
+    let bytes = limits.fold_growth.unwrap_or_else(|| {
+        let mut stored = 0usize;
+        let mut add = |g: &Graph| {
+            let sizes = g.values().filter_map(|v| g.const_tensor(v)).map(|t| t.byte_len());
+            stored = sizes.fold(stored, usize::saturating_add);
+        };
+        for_each_graph(&m.graph, &mut add);
+        m.functions.iter().for_each(|f| for_each_graph(&f.graph, &mut add));
+        (64 << 10) + stored / 100
+    });
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn revision(m: &Model) -> u64 {
+    m.functions.iter().map(|f| f.graph.revision()).sum::<u64>() + m.graph.revision()
 }
 
 fn run_passes(passes: &[&dyn Pass], m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
@@ -94,17 +148,20 @@ fn run_passes(passes: &[&dyn Pass], m: &mut Model, cx: &mut Cx) -> Result<(), Pa
             continue;
         }
         let start = std::time::Instant::now();
-        let before = m.graph.revision();
+        let before = revision(m);
         pass.run(m, cx)?;
         let stats = cx.stats.entry(info.name).or_default();
         stats.time += start.elapsed();
-        if m.graph.revision() != before {
+        if revision(m) != before {
             stats.fired += 1;
             cx.applied += 1;
         }
         if cx.check {
-            let check = m.graph.check();
-            check.map_err(|violation| PassError::Broken { pass: info.name, violation })?;
+            let graphs = m.functions.iter().map(|f| &f.graph).chain([&m.graph]);
+            for g in graphs {
+                let broken = |violation| PassError::Broken { pass: info.name, violation };
+                g.check().map_err(broken)?;
+            }
         }
     }
     Ok(())

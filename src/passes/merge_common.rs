@@ -1,0 +1,153 @@
+//! # merge-common
+//!
+//! ## What it does
+//! Keeps one of several ops that compute the same: same operator, attributes and operands (common
+//! subexpression elimination).
+//!
+//! ## Before/after
+//! ```text
+//! a = Relu (x)             a = Relu (x)
+//! b = Relu (x)             y = Add (a, a)
+//! y = Add (a, b)
+//! ```
+//!
+//! ## When it applies
+//! The operator is known to be deterministic and has no subgraphs. Constant operands are the same
+//! when they hold the same elements.
+//!
+//! ## What it preserves
+//! Graph outputs: two ops that both make one stay.
+//!
+//! ## Limits
+//! Q/DQ ops stay apart: runtimes want a pair of their own for each reader.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::content::equal_constants;
+use crate::ir::{Attr, AttrValue, Graph, Model, OpId, ValueId};
+use crate::ops;
+use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
+
+pub(crate) struct MergeCommon;
+
+static INFO: PassInfo = PassInfo {
+    name: "merge-common",
+    summary: "keep one of several ops that compute the same",
+    semantics: Semantics::Exact,
+    source: include_str!("merge_common.rs"),
+};
+
+impl Pass for MergeCommon {
+    fn info(&self) -> &'static PassInfo {
+        &INFO
+    }
+
+    fn run(&self, model: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
+        visit_model(model, &mut |g, _| merge(g, cx));
+        Ok(())
+    }
+}
+
+fn merge(g: &mut Graph, cx: &mut Cx) {
+    let mut numbers: HashMap<ValueId, ValueId> = HashMap::new();
+    for group in equal_constants(g, &mut cx.hashes, |g, v| !g.is_unused(v)) {
+        numbers.extend(group.iter().map(|v| (*v, group[0])));
+    }
+    let mut seen: HashMap<u64, Vec<OpId>> = HashMap::new();
+    for op in g.order() {
+        if !is_mergeable(g, op) {
+            continue;
+        }
+        let bucket = seen.entry(key(g, op, &numbers)).or_default();
+        let twin = bucket.iter().position(|&other| same(g, other, op, &numbers));
+        match twin.map(|i| (i, unite(g, bucket[i], op))) {
+            Some((i, Some(kept))) => bucket[i] = kept,
+            _ => bucket.push(op),
+        }
+    }
+}
+
+fn is_mergeable(g: &Graph, op: OpId) -> bool {
+    let node = g.op(op);
+    let quantizes = matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear");
+    node.bodies.is_empty()
+        && !node.is("Constant")
+        && !quantizes
+        && node.arity() > 0
+        && ops::schema(node).is_some_and(|s| s.deterministic)
+}
+
+/// Operands by number, in a fixed order where the operator does not mind.
+fn operands(g: &Graph, op: OpId, numbers: &HashMap<ValueId, ValueId>) -> Vec<Option<ValueId>> {
+    let number = |v: ValueId| numbers.get(&v).copied().unwrap_or(v);
+    let mut operands: Vec<_> = g.operands(op).into_iter().map(|v| v.map(number)).collect();
+    while operands.last() == Some(&None) {
+        operands.pop();
+    }
+    if operands.len() == 2 && ops::schema(g.op(op)).is_some_and(|s| s.commutative) {
+        operands.sort_unstable();
+    }
+    operands
+}
+
+fn key(g: &Graph, op: OpId, numbers: &HashMap<ValueId, ValueId>) -> u64 {
+    let node = g.op(op);
+    let mut h = DefaultHasher::new();
+    node.op_type.hash(&mut h);
+    operands(g, op, numbers).hash(&mut h);
+    for attr in &node.attrs {
+        attr.name.hash(&mut h);
+        match &attr.value {
+            AttrValue::Float(v) => v.to_bits().hash(&mut h),
+            AttrValue::Int(v) => v.hash(&mut h),
+            AttrValue::Str(v) => v.hash(&mut h),
+            AttrValue::Floats(v) => v.iter().for_each(|v| v.to_bits().hash(&mut h)),
+            AttrValue::Ints(v) => v.hash(&mut h),
+            _ => {}
+        }
+    }
+    h.finish()
+}
+
+fn same(g: &Graph, a: OpId, b: OpId, numbers: &HashMap<ValueId, ValueId>) -> bool {
+    let (x, y) = (g.op(a), g.op(b));
+    let same_attr = |(p, q): (&Attr, &Attr)| p.name == q.name && same_value(&p.value, &q.value);
+    x.op_type == y.op_type
+        && x.attrs.len() == y.attrs.len()
+        && x.attrs.iter().zip(&y.attrs).all(same_attr)
+        && operands(g, a, numbers) == operands(g, b, numbers)
+}
+
+/// Bit by bit for floats, so that zeros of different sign stay apart.
+fn same_value(a: &AttrValue, b: &AttrValue) -> bool {
+    let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+    match (a, b) {
+        (AttrValue::Float(a), AttrValue::Float(b)) => a.to_bits() == b.to_bits(),
+        (AttrValue::Floats(a), AttrValue::Floats(b)) => bits(a) == bits(b),
+        (a, b) => a == b,
+    }
+}
+
+/// Makes one of two equal ops serve for both and removes the other. `None` when both make graph
+/// outputs, or the one misses a result that the other has.
+fn unite(g: &mut Graph, first: OpId, second: OpId) -> Option<OpId> {
+    let makes_output = |op| g.results(op).into_iter().flatten().any(|v| g.is_output(v));
+    let (kept, gone) = match (makes_output(first), makes_output(second)) {
+        (true, true) => return None,
+        (false, true) => (second, first),
+        _ => (first, second),
+    };
+    let (to, from) = (g.results(kept), g.results(gone));
+    let to = |i: usize| to.get(i).copied().flatten();
+    if from.iter().enumerate().any(|(i, v)| v.is_some() && to(i).is_none()) {
+        return None;
+    }
+    for (i, v) in from.into_iter().enumerate() {
+        if let (Some(v), Some(to)) = (v, to(i)) {
+            g.replace_uses(v, to);
+        }
+    }
+    g.remove_op(gone);
+    Some(kept)
+}

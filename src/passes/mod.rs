@@ -1,0 +1,32 @@
+//! The passes, one file each. [`crate::pass`] drives them; its pipeline lists them in order.
+//!
+//! To add one: copy the nearest file, write its page (the headings are fixed), its line in
+//! `pass/pipeline.rs` and a folder of cases under `fixtures/passes`.
+
+mod content;
+mod linear;
+mod pattern;
+mod reshape;
+mod weights;
+
+pub(crate) mod deduplicate_initializers;
+pub(crate) mod eliminate_idempotent;
+pub(crate) mod eliminate_identity;
+pub(crate) mod eliminate_inverse;
+pub(crate) mod eliminate_noop;
+pub(crate) mod eliminate_unit;
+pub(crate) mod fold_constants;
+pub(crate) mod fold_reshape_shape;
+pub(crate) mod fuse_bias;
+pub(crate) mod fuse_conv_bn;
+pub(crate) mod fuse_gemm_bn;
+pub(crate) mod fuse_matmul_add;
+pub(crate) mod fuse_scale;
+pub(crate) mod lift_constants;
+pub(crate) mod merge_casts;
+pub(crate) mod merge_clips;
+pub(crate) mod merge_common;
+pub(crate) mod merge_concats;
+pub(crate) mod merge_reshapes;
+pub(crate) mod merge_transposes;
+pub(crate) mod remove_dead;
