@@ -74,6 +74,11 @@ impl<'a> InferCx<'a> {
         self.graph.operand(self.id, i).map(|v| self.graph.value(v))
     }
 
+    /// The value in result slot `i`, as known so far.
+    pub fn result(&self, i: usize) -> Option<&'a Value> {
+        self.graph.result(self.id, i).map(|v| self.graph.value(v))
+    }
+
     /// Slot `i` holds a value.
     pub fn has(&self, i: usize) -> bool {
         self.graph.operand(self.id, i).is_some()

@@ -4,9 +4,24 @@
 //! else knows how a channel travels through an operator. A rule says what it can prove. An axis
 //! that no link of an op names stays as it is.
 
+mod contract;
+mod layout;
+mod norm;
+mod reshape;
+
 use std::borrow::Cow;
 
-use super::InferCx;
+use super::{InferCx, OpSchema, normalize_axis};
+use crate::ir::Dim;
+
+pub use contract::{conv, conv_transpose, gemm, matmul};
+pub use layout::{
+    concat, depth_to_space, expand, gather, pad, resize, shape, slice, space_to_depth, split, tile,
+    transpose,
+};
+pub use norm::{
+    along_axis, batch_norm, channels, group_norm, instance_norm, layer_norm, quantize, reduce,
+};
 
 /// Why an op's axes cannot be followed.
 pub type Refusal = Cow<'static, str>;
@@ -117,4 +132,92 @@ pub enum AxisRef {
     Operand(usize, usize),
     /// Axis of the result in this slot.
     Result(usize, usize),
+}
+
+use AxisRef::{Operand, Result as Out};
+
+/// What the schema says about the axes of an op.
+///
+/// # Errors
+/// The reason why nothing is known; every axis then stays as it is.
+pub fn links(schema: Option<&OpSchema>, cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    if !cx.op().bodies.is_empty() {
+        return Err("the op has a body".into());
+    }
+    match schema.map(|s| s.axes) {
+        None => Err("the operator is not known".into()),
+        Some(Axes::Pinned) => Err("the operator has no axis rule".into()),
+        Some(Axes::Elementwise) => elementwise(cx),
+        Some(Axes::Reshape) => reshape::links(cx),
+        Some(Axes::Rule(rule)) => rule(cx),
+    }
+}
+
+/// Operands broadcast to each other and to the results.
+fn elementwise(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let rank = out_rank(cx)?;
+    let mut links = vec![Vec::new(); rank];
+    for j in (0..cx.op().result_count()).filter(|j| cx.result(*j).is_some()) {
+        for (k, link) in links.iter_mut().enumerate() {
+            link.push(Out(j, k));
+        }
+    }
+    for i in (0..cx.arity()).filter(|i| cx.has(*i)) {
+        let own = cx.rank(i).ok_or("the rank of an operand is not known")?;
+        let shift = rank.checked_sub(own).ok_or("an operand has more axes than the result")?;
+        for a in 0..own {
+            links[shift + a].push(Operand(i, a));
+        }
+    }
+    Ok(links.into_iter().map(AxisLink::Same).collect())
+}
+
+/// Rank of operand `i`.
+fn rank(cx: &InferCx, i: usize) -> Result<usize, Refusal> {
+    cx.rank(i).ok_or_else(|| "the rank of an operand is not known".into())
+}
+
+/// Rank of the first result.
+fn out_rank(cx: &InferCx) -> Result<usize, Refusal> {
+    cx.result(0).and_then(|v| v.rank()).ok_or_else(|| "the rank of the result is not known".into())
+}
+
+/// Length of an axis of operand `i`, when it is fixed.
+fn len(cx: &InferCx, i: usize, axis: usize) -> Option<usize> {
+    cx.shape(i)?.get(axis)?.size()
+}
+
+/// The integer attribute as an axis of something of rank `rank`.
+fn axis_attr(cx: &InferCx, name: &str, default: i64, rank: usize) -> Result<usize, Refusal> {
+    normalize_axis(cx.op().int_or(name, default), rank)
+        .ok_or_else(|| "its axis is out of range".into())
+}
+
+/// Axes listed in attribute `axes` or, failing that, in operand `slot`; `None` when neither is there.
+fn axes_list(cx: &InferCx, slot: usize, rank: usize) -> Result<Option<Vec<usize>>, Refusal> {
+    let list = match cx.op().ints("axes") {
+        Some(list) => list.to_vec(),
+        None if !cx.has(slot) => return Ok(None),
+        None => cx.known_ints(slot).ok_or("its axes are not constant")?,
+    };
+    let axes: Option<Vec<usize>> = list.iter().map(|&a| normalize_axis(a, rank)).collect();
+    axes.map(Some).ok_or_else(|| "its axis is out of range".into())
+}
+
+/// Each axis of the first operand is the same axis of the first result, save those that `skip`
+/// takes out.
+fn carry(rank: usize, skip: impl Fn(usize) -> bool) -> Vec<AxisLink> {
+    let same = |a| AxisLink::Same(vec![Operand(0, a), Out(0, a)]);
+    (0..rank).filter(|a| !skip(*a)).map(same).collect()
+}
+
+/// Index `i` of the part is index `at + i` of the whole.
+fn offset(part: AxisRef, whole: AxisRef, at: usize, len: usize) -> AxisLink {
+    let pairs = (0..len).map(|i| (i as u32, (at + i) as u32)).collect();
+    AxisLink::Map(part, whole, pairs)
+}
+
+/// Both dims are the same known size or expression.
+fn same_dim(a: Option<&Dim>, b: Option<&Dim>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a.same(b))
 }

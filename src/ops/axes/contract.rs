@@ -1,0 +1,166 @@
+//! Convolutions and matrix products.
+
+use super::AxisRef::{Operand, Result as Out};
+use super::{AxisLink, AxisRef, InferCx, Place, Refusal, len, out_rank, rank};
+
+const DYNAMIC: &str = "its weight is not constant";
+const LENGTH: &str = "the number of channels is not known";
+
+/// `Conv`: data, weight `[out, in / group, …]`, bias.
+///
+/// # Errors
+/// When the weight is not constant or does not fit.
+pub fn conv(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    convolution(cx, 1, Some(2))
+}
+
+/// `ConvTranspose`: data, weight `[in, out / group, …]`, bias.
+///
+/// # Errors
+/// When the weight is not constant or does not fit.
+pub fn conv_transpose(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let weight = cx.tensor(1).ok_or(DYNAMIC)?.dims();
+    let groups = groups(cx)?;
+    let channels = len(cx, 0, 1).ok_or(LENGTH)?;
+    let &[rows, columns, ..] = weight else { return Err("its weight has no channels".into()) };
+    if rows != channels || rows % groups != 0 {
+        return Err("its weight does not fit the channels".into());
+    }
+    let mut links = vec![batch()];
+    links.extend(bias(cx, 2));
+    match (groups, columns) {
+        (1, _) => links.extend([
+            AxisLink::Contract(Operand(0, 1), Operand(1, 0)),
+            AxisLink::Source { weight: Operand(1, 1), result: Out(0, 1) },
+        ]),
+        (g, m) if g == channels => {
+            links.extend(depthwise(channels, m));
+            links.push(AxisLink::Source { weight: Operand(1, 0), result: Operand(0, 1) });
+        }
+        (g, _) => links.extend([
+            AxisLink::Contract(Operand(0, 1), Operand(1, 0)),
+            AxisLink::Equal(Operand(0, 1), g),
+            AxisLink::Blocked {
+                axis: Out(0, 1),
+                part: Operand(1, 1),
+                rows: 0,
+                groups: g,
+                source: true,
+            },
+        ]),
+    }
+    Ok(links)
+}
+
+fn convolution(cx: &InferCx, w: usize, b: Option<usize>) -> Result<Vec<AxisLink>, Refusal> {
+    let weight = cx.tensor(w).ok_or(DYNAMIC)?.dims();
+    let groups = groups(cx)?;
+    let channels = len(cx, 0, 1).ok_or(LENGTH)?;
+    let &[rows, columns, ..] = weight else { return Err("its weight has no channels".into()) };
+    if columns.checked_mul(groups) != Some(channels) || rows % groups != 0 {
+        return Err("its weight does not fit the channels".into());
+    }
+    let mut links = vec![batch()];
+    links.extend(b.and_then(|b| bias(cx, b)));
+    links.push(AxisLink::Source { weight: Operand(w, 0), result: Out(0, 1) });
+    match groups {
+        1 => links.push(AxisLink::Contract(Operand(0, 1), Operand(w, 1))),
+        g if g == channels => links.extend(depthwise(channels, rows / channels)),
+        g => links.extend([
+            AxisLink::Equal(Out(0, 1), g),
+            AxisLink::Blocked {
+                axis: Operand(0, 1),
+                part: Operand(w, 1),
+                rows: 0,
+                groups: g,
+                source: false,
+            },
+        ]),
+    }
+    Ok(links)
+}
+
+fn groups(cx: &InferCx) -> Result<usize, Refusal> {
+    let groups = usize::try_from(cx.op().int_or("group", 1)).ok().filter(|g| *g > 0);
+    groups.ok_or_else(|| "its number of groups is out of range".into())
+}
+
+fn batch() -> AxisLink {
+    AxisLink::Same(vec![Operand(0, 0), Out(0, 0)])
+}
+
+fn bias(cx: &InferCx, slot: usize) -> Option<AxisLink> {
+    cx.has(slot).then(|| AxisLink::Same(vec![Operand(slot, 0), Out(0, 1)]))
+}
+
+/// Each channel has `multiplier` results of its own.
+fn depthwise(channels: usize, multiplier: usize) -> [AxisLink; 2] {
+    let pairs = (0..channels * multiplier).map(|o| ((o / multiplier) as u32, o as u32)).collect();
+    let carry = match multiplier {
+        1 => AxisLink::Same(vec![Operand(0, 1), Out(0, 1)]),
+        _ => AxisLink::Map(Operand(0, 1), Out(0, 1), pairs),
+    };
+    [carry, AxisLink::Lengths { of: vec![Operand(0, 1)], at: Place::Attr("group") }]
+}
+
+/// `Gemm`: A, B and a C that broadcasts.
+///
+/// # Errors
+/// When a rank is not known.
+pub fn gemm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let flip = |name| usize::from(cx.op().int_or(name, 0) != 0);
+    let (ta, tb) = (flip("transA"), flip("transB"));
+    let a = |axis: usize| Operand(0, axis ^ ta);
+    let b = |axis: usize| Operand(1, axis ^ tb);
+    let mut links = vec![AxisLink::Contract(a(1), b(0))];
+    links.push(made(cx, 0, a(0), Out(0, 0)));
+    links.push(made(cx, 1, b(1), Out(0, 1)));
+    if cx.has(2) {
+        let rank = rank(cx, 2)?;
+        for axis in 0..rank.min(2) {
+            links.push(AxisLink::Same(vec![Operand(2, axis), Out(0, axis + 2 - rank.min(2))]));
+        }
+    }
+    Ok(links)
+}
+
+/// `MatMul` as of numpy: 1-D operands and broadcast batch axes included.
+///
+/// # Errors
+/// When a rank is not known.
+pub fn matmul(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let (ra, rb, out) = (rank(cx, 0)?, rank(cx, 1)?, out_rank(cx)?);
+    if ra == 0 || rb == 0 {
+        return Err("an operand has no axes".into());
+    }
+    let inner = Operand(1, rb.saturating_sub(2));
+    let mut links = vec![AxisLink::Contract(Operand(0, ra - 1), inner)];
+    let columns = usize::from(rb > 1);
+    if ra > 1 {
+        let axis = out.checked_sub(1 + columns).ok_or("the ranks do not fit")?;
+        links.push(made(cx, 0, Operand(0, ra - 2), Out(0, axis)));
+    }
+    if rb > 1 {
+        let axis = out.checked_sub(1).ok_or("the ranks do not fit")?;
+        links.push(made(cx, 1, Operand(1, rb - 1), Out(0, axis)));
+    }
+    let matrix = usize::from(ra > 1) + columns;
+    for k in 0..out.saturating_sub(matrix) {
+        let mut refs = vec![Out(0, k)];
+        for (slot, r) in [(0, ra), (1, rb)] {
+            if r > 2 && (k + r).checked_sub(out).is_some_and(|a| a < r - 2) {
+                refs.push(Operand(slot, k + r - out));
+            }
+        }
+        links.push(AxisLink::Same(refs));
+    }
+    Ok(links)
+}
+
+/// The operand's axis becomes the result's: computed by it, when the operand is constant.
+fn made(cx: &InferCx, slot: usize, operand: AxisRef, result: AxisRef) -> AxisLink {
+    match cx.tensor(slot) {
+        Some(_) => AxisLink::Source { weight: operand, result },
+        None => AxisLink::Same(vec![operand, result]),
+    }
+}
