@@ -1,6 +1,14 @@
 //! Engines run graphs: for constant folding, calibration, verification and recovery.
 
+mod feeds;
+mod fold;
+mod tract;
+
 use std::sync::Arc;
+
+pub use feeds::{InputSpec, list as list_inputs, match_feeds};
+pub use fold::eval_op;
+pub use tract::TractEngine;
 
 use crate::ir::{Model, Tensor};
 

@@ -7,11 +7,13 @@ mod external;
 mod load;
 mod rope;
 mod save;
+mod skeleton;
 mod tensor;
 
 pub use error::{LoadError, SaveError};
 pub use load::{from_bytes, load};
 pub use save::{ExternalData, SaveOptions, SavedNames, save, to_bytes};
+pub use skeleton::{Skeleton, skeleton};
 
 /// Protobuf types by prost: `bytes` fields stay slices of the file.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -79,7 +79,7 @@ pub fn to_bytes(model: &Model) -> Result<(Bytes, SavedNames), SaveError> {
     Ok((to_rope(&proto).into_bytes(), names))
 }
 
-fn to_rope(proto: &pb::ModelProto) -> Rope {
+pub(super) fn to_rope(proto: &pb::ModelProto) -> Rope {
     let mut rope = Rope::default();
     proto.encode(&mut rope).expect("invariant: a rope grows as needed");
     rope
@@ -128,7 +128,7 @@ fn externalize(proto: &mut pb::ModelProto, file: &str, from: usize) -> Vec<Bytes
     segments
 }
 
-fn encode_model(model: &Model) -> Result<(pb::ModelProto, SavedNames), SaveError> {
+pub(super) fn encode_model(model: &Model) -> Result<(pb::ModelProto, SavedNames), SaveError> {
     let mut writer = GraphWriter { outer: Vec::new() };
     let (graph, names) = writer.graph(&model.graph, &HashMap::new())?;
     fn opaque<M: Message + Default>(model: &Model, field: u32) -> Vec<M> {

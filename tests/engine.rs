@@ -1,0 +1,128 @@
+//! Engines run the fixture models and single ops.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use lapidary::engine::{Engine, EngineError, TractEngine, eval_op};
+use lapidary::ir::{DType, Op, Tensor};
+use lapidary::onnx;
+
+const MODELS: [&str; 3] = ["mobilenet", "resnet8", "vit"];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// The first `n` test images as the fixture models take them.
+fn images(n: usize) -> Tensor {
+    let file = std::fs::read(fixture("data/test-1000-images-idx3-ubyte")).expect("fixture");
+    let pixel = |b: &u8| (f32::from(*b) / 255.0 - 0.2860) / 0.3530;
+    let x: Vec<f32> = file[16..16 + n * 784].iter().map(pixel).collect();
+    Tensor::of(&[n, 1, 28, 28], &x)
+}
+
+fn stored(model: &str) -> Vec<f32> {
+    let bytes = std::fs::read(fixture(&format!("models/{model}.values"))).expect("fixture");
+    bytes.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("4 bytes"))).collect()
+}
+
+fn agrees_with_stored(engine: &dyn Engine) {
+    for name in MODELS {
+        let model = onnx::load(&fixture(&format!("models/{name}.onnx"))).expect("loads");
+        let session = engine.prepare(&model, &[]).expect("prepares");
+        let want = stored(name);
+        let out = session.run(&vec![("input".into(), images(4))], &mut |_, _| {}).expect("runs");
+        let got = out[0].to_f32().expect("floats");
+        assert_eq!(out[0].dims(), [4, 10]);
+        for (a, b) in got.iter().zip(&want) {
+            assert!((a - b).abs() < 1e-4, "{name}: {a} is not {b}");
+        }
+    }
+}
+
+#[test]
+fn tract_agrees_with_stored_values() {
+    agrees_with_stored(&TractEngine);
+}
+
+#[test]
+fn taps_are_observed_in_order_of_their_index() {
+    let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
+    let g = &model.graph;
+    let taps: Vec<String> = g
+        .order()
+        .into_iter()
+        .filter(|op| g.op(*op).is("Conv"))
+        .flat_map(|op| [g.operand(op, 0), g.operand(op, 1), g.result(op, 0)])
+        .flatten()
+        .map(|v| g.value(v).name().to_owned())
+        .collect();
+    let session = TractEngine.prepare(&model, &taps).expect("prepares");
+    let mut seen = Vec::new();
+    let feeds = vec![("input".to_owned(), images(2))];
+    session.run(&feeds, &mut |i, t| seen.push((i, t.dims().to_vec()))).expect("runs");
+    assert_eq!(seen.iter().map(|s| s.0).collect::<Vec<_>>(), (0..taps.len()).collect::<Vec<_>>());
+    assert_eq!(seen[0].1, [2, 1, 28, 28], "the input itself");
+    assert_eq!(seen[1].1.len(), 4, "a weight");
+}
+
+#[test]
+fn wrong_feeds_are_named() {
+    let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
+    let session = TractEngine.prepare(&model, &[]).expect("prepares");
+    let run = |name: &str, t: Tensor| {
+        let feeds = vec![(name.to_owned(), t)];
+        session.run(&feeds, &mut |_, _| {}).expect_err("does not fit").to_string()
+    };
+    let shape = run("input", Tensor::of(&[1, 28, 28], &[0f32; 784]));
+    assert!(shape.contains("float[batch,1,28,28]") && shape.contains("float[1,28,28]"), "{shape}");
+    let name = run("image", images(1));
+    assert!(name.contains("\"image\"") && name.contains("input float[batch,1,28,28]"), "{name}");
+    let dtype = run("input", Tensor::of(&[1, 1, 28, 28], &[0u8; 784]));
+    assert!(dtype.contains("uint8[1,1,28,28]"), "{dtype}");
+}
+
+#[test]
+fn unknown_operators_are_named() {
+    let mut model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
+    let op = model.graph.order()[3];
+    model.graph.edit_op(op).domain = "my.domain".into();
+    let label = model.graph.label(op);
+    match TractEngine.prepare(&model, &[]).map(drop) {
+        Err(e @ EngineError::Unsupported { .. }) => {
+            let text = e.to_string();
+            assert!(text.contains(&label) && text.contains("--engine ort"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn eval(op: &Op, operands: &[&Tensor]) -> Option<Vec<Tensor>> {
+    let operands: Vec<Option<&Tensor>> = operands.iter().map(|t| Some(*t)).collect();
+    eval_op(op, 17, &operands, 1 << 20)
+}
+
+#[test]
+fn single_ops_fold() {
+    let a = Tensor::of(&[2, 2], &[1f32, 2.0, 3.0, 4.0]);
+    let sum = eval(&Op::new("Add"), &[&a, &Tensor::scalar(1f32)]).expect("folds");
+    assert_eq!(sum, [Tensor::of(&[2, 2], &[2f32, 3.0, 4.0, 5.0])]);
+    let shape = eval(&Op::new("Shape"), &[&a]).expect("folds");
+    assert_eq!(shape, [Tensor::vector(&[2i64, 2])]);
+    let t = eval(&Op::new("Transpose").with("perm", vec![1i64, 0]), &[&a]).expect("folds");
+    assert_eq!(t, [Tensor::of(&[2, 2], &[1f32, 3.0, 2.0, 4.0])]);
+    let cast = eval(&Op::new("Cast").with("to", 7i64), &[&a]).expect("folds");
+    assert_eq!(cast, [Tensor::of(&[2, 2], &[1i64, 2, 3, 4])]);
+}
+
+#[test]
+fn folding_declines_what_it_must() {
+    let ints = Tensor::of(&[2, 2], &[1i64, 2, 3, 4]);
+    let bf16 = Tensor::new(DType::BF16, vec![1], Bytes::from_static(&[0, 0])).expect("length");
+    let huge = Tensor::vector(&[1i64 << 40]);
+    assert_eq!(eval(&Op::new("MatMul"), &[&ints, &ints]).map(|_| ()), None, "tract panics");
+    assert_eq!(eval(&Op::new("Abs"), &[&bf16]), None);
+    assert_eq!(eval(&Op::new("ConstantOfShape"), &[&huge]), None);
+    assert_eq!(eval(&Op::new("RandomNormalLike"), &[&ints]), None);
+    assert_eq!(eval(&Op::new("NoSuchOp"), &[&ints]), None);
+}
