@@ -2,7 +2,7 @@
 
 use super::facts::{count, operand_shape, result_shape};
 use super::window::{Window, list};
-use super::{InferCx, InferError, OpSchema, Quant};
+use super::{Axes, InferCx, InferError, OpSchema, Quant, axes};
 use crate::ir::{DType, Dim, Graph, OpId, Shape};
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
@@ -13,6 +13,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
         },
         macs: |g, op| macs(g, op, 1),
         quant: Quant::Weighted(1),
+        axes: Axes::Rule(axes::conv),
         ..OpSchema::new("Conv")
     },
     OpSchema {
@@ -22,6 +23,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             count(operand_shape(g, op, 0)?.iter().chain(kernel))
         },
         quant: Quant::Weighted(1),
+        axes: Axes::Rule(axes::conv_transpose),
         ..OpSchema::new("ConvTranspose")
     },
     OpSchema {

@@ -1,12 +1,12 @@
 //! Resampling, images and detection.
 
 use super::window::list;
-use super::{InferCx, InferError, OpSchema};
+use super::{Axes, InferCx, InferError, OpSchema, axes};
 use crate::ir::{DType, Dim, Shape};
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
-    OpSchema { infer: infer_resize, ..OpSchema::new("Resize") },
-    OpSchema { infer: infer_upsample, ..OpSchema::new("Upsample") },
+    OpSchema { infer: infer_resize, axes: Axes::Rule(axes::resize), ..OpSchema::new("Resize") },
+    OpSchema { infer: infer_upsample, axes: Axes::Rule(axes::resize), ..OpSchema::new("Upsample") },
     OpSchema { infer: infer_grid_sample, ..OpSchema::new("GridSample") },
     OpSchema { infer: infer_affine_grid, ..OpSchema::new("AffineGrid") },
     OpSchema {

@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use super::facts::{count, operand_shape, result_shape};
-use super::{InferCx, InferError, OpSchema, Quant};
+use super::{Axes, InferCx, InferError, OpSchema, Quant, axes};
 use crate::ir::{DType, Dim, Graph, OpId, Shape};
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
@@ -13,6 +13,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             count(result_shape(g, op, 0)?.iter().chain([inner]))
         },
         quant: Quant::Weighted(1),
+        axes: Axes::Rule(axes::gemm),
         ..OpSchema::new("Gemm")
     },
     OpSchema {
@@ -22,6 +23,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
         },
         macs: matmul_macs,
         quant: Quant::Weighted(1),
+        axes: Axes::Rule(axes::matmul),
         ..OpSchema::new("MatMul")
     },
     OpSchema {

@@ -1,23 +1,44 @@
 //! Normalizations.
 
-use super::{InferCx, InferError, OpSchema};
+use super::{Axes, InferCx, InferError, OpSchema, axes};
 use crate::ir::{DType, Dim};
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
-    OpSchema { infer: infer_batch_norm, ..OpSchema::new("BatchNormalization") },
-    OpSchema { infer: same_as_input, ..OpSchema::new("InstanceNormalization") },
-    OpSchema { infer: same_as_input, ..OpSchema::new("GroupNormalization") },
-    OpSchema { infer: infer_layer_norm, ..OpSchema::new("LayerNormalization") },
+    OpSchema {
+        infer: infer_batch_norm,
+        axes: Axes::Rule(axes::batch_norm),
+        ..OpSchema::new("BatchNormalization")
+    },
+    OpSchema {
+        infer: same_as_input,
+        axes: Axes::Rule(axes::instance_norm),
+        ..OpSchema::new("InstanceNormalization")
+    },
+    OpSchema {
+        infer: same_as_input,
+        axes: Axes::Rule(axes::group_norm),
+        ..OpSchema::new("GroupNormalization")
+    },
+    OpSchema {
+        infer: infer_layer_norm,
+        axes: Axes::Rule(axes::layer_norm),
+        ..OpSchema::new("LayerNormalization")
+    },
     OpSchema {
         infer: |cx| {
             cx.set(0, cx.dtype(1).or(cx.dtype(0)), cx.shape(0).cloned());
             Ok(())
         },
+        axes: Axes::Rule(axes::layer_norm),
         ..OpSchema::new("RMSNormalization")
     },
-    OpSchema { infer: same_as_input, ..OpSchema::new("LpNormalization") },
+    OpSchema {
+        infer: same_as_input,
+        axes: Axes::Rule(axes::along_axis),
+        ..OpSchema::new("LpNormalization")
+    },
     OpSchema { infer: same_as_input, ..OpSchema::new("MeanVarianceNormalization") },
-    OpSchema { infer: same_as_input, ..OpSchema::new("LRN") },
+    OpSchema { infer: same_as_input, axes: Axes::Rule(axes::along_axis), ..OpSchema::new("LRN") },
 ];
 
 fn same_as_input(cx: &mut InferCx) -> Result<(), InferError> {

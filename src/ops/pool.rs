@@ -1,15 +1,15 @@
 //! Pools.
 
 use super::window::Window;
-use super::{InferCx, InferError, OpSchema, Quant};
+use super::{Axes, InferCx, InferError, OpSchema, Quant, axes};
 use crate::ir::{DType, Dim, Shape};
 
 const fn pool(op_type: &'static str) -> OpSchema {
-    OpSchema { infer: infer_pool, ..OpSchema::new(op_type) }
+    OpSchema { infer: infer_pool, axes: Axes::Rule(axes::channels), ..OpSchema::new(op_type) }
 }
 
 const fn global(op_type: &'static str) -> OpSchema {
-    OpSchema { infer: infer_global, ..OpSchema::new(op_type) }
+    OpSchema { infer: infer_global, axes: Axes::Rule(axes::channels), ..OpSchema::new(op_type) }
 }
 
 pub(super) static SCHEMAS: &[OpSchema] = &[

@@ -1,6 +1,6 @@
 //! Quantization.
 
-use super::{InferCx, InferError, OpSchema};
+use super::{Axes, InferCx, InferError, OpSchema, axes};
 use crate::ir::DType;
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
@@ -11,6 +11,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             cx.set(0, dtype, cx.shape(0).cloned());
             Ok(())
         },
+        axes: Axes::Rule(axes::quantize),
         ..OpSchema::new("QuantizeLinear")
     },
     OpSchema {
@@ -18,6 +19,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             cx.set(0, named_type(cx).or(cx.dtype(1)), cx.shape(0).cloned());
             Ok(())
         },
+        axes: Axes::Rule(axes::quantize),
         ..OpSchema::new("DequantizeLinear")
     },
     OpSchema { infer: infer_dynamic, ..OpSchema::new("DynamicQuantizeLinear") },

@@ -1,7 +1,7 @@
 //! Normalisations, reductions, pools and what works along one axis.
 
 use super::AxisRef::{Operand, Result as Out};
-use super::{AxisLink, InferCx, Refusal, axes_list, axis_attr, carry, len, out_rank, rank};
+use super::{AxisLink, InferCx, Place, Refusal, axes_list, axis_attr, carry, len, out_rank, rank};
 
 const STATISTICS: &str = "its running statistics are in use";
 
@@ -57,8 +57,8 @@ pub fn group_norm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     if single {
         let refs = vec![Operand(0, 1), Out(0, 1), Operand(1, 0), Operand(2, 0)];
         links.push(AxisLink::Same(refs));
-        links
-            .push(AxisLink::Fixed(Operand(0, 1), "its number of groups is the number of channels"));
+        let at = Place::Attr("num_groups");
+        links.push(AxisLink::Lengths { of: vec![Operand(0, 1)], at });
     } else {
         links.push(AxisLink::Mixed(Operand(0, 1)));
         links.push(AxisLink::Mixed(Out(0, 1)));
