@@ -6,3 +6,5 @@ pub mod onnx;
 pub mod ops;
 pub mod pass;
 mod passes;
+pub mod quantize;
+pub mod target;

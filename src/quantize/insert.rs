@@ -1,0 +1,166 @@
+//! Puts the planned Q/DQ pairs and INT8 weights into the graph.
+
+use std::collections::BTreeMap;
+
+use super::placement::{Plan, WeightSite};
+use crate::ir::{DType, Graph, Op, OpId, Tensor, Type, Value, ValueId};
+
+/// Smallest scale written: the smallest positive float16, so that a scale survives a later
+/// conversion. Elements of a channel that quiet vanish.
+pub const MIN_SCALE: f32 = 5.960_464_5e-8;
+
+/// A weight as INT8.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedWeight {
+    /// `round(w / scale)`, ties to even, in `[-127, 127]`.
+    pub codes: Vec<i8>,
+    /// One for each index of the axis, or a single one.
+    pub scales: Vec<f32>,
+}
+
+impl QuantizedWeight {
+    /// Quantizes `data` of the given dims symmetrically; `scale = max |w| / 127`.
+    pub fn new(data: &[f32], dims: &[usize], axis: Option<usize>) -> QuantizedWeight {
+        let (channels, inner) = channel_layout(dims, axis);
+        let mut amax = vec![0.0f32; channels];
+        for_each_row(data, channels, inner, &mut |c, row| {
+            amax[c] = row.iter().fold(amax[c], |m, x| m.max(x.abs()));
+        });
+        let scales: Vec<f32> = amax.iter().map(|a| (a / 127.0).max(MIN_SCALE)).collect();
+        let mut codes = Vec::with_capacity(data.len());
+        for_each_row(data, channels, inner, &mut |c, row| {
+            let code = |x: &f32| (x / scales[c]).round_ties_even().clamp(-127.0, 127.0) as i8;
+            codes.extend(row.iter().map(code));
+        });
+        QuantizedWeight { codes, scales }
+    }
+
+    /// The values that the codes stand for.
+    pub fn dequantized(&self, dims: &[usize], axis: Option<usize>) -> Vec<f32> {
+        let (channels, inner) = channel_layout(dims, axis);
+        let scale = |i: usize| self.scales[i / inner % channels];
+        self.codes.iter().enumerate().map(|(i, &q)| f32::from(q) * scale(i)).collect()
+    }
+}
+
+/// Channels along the axis and elements of one channel that lie side by side.
+fn channel_layout(dims: &[usize], axis: Option<usize>) -> (usize, usize) {
+    match axis {
+        Some(a) => (dims[a], dims[a + 1..].iter().product::<usize>().max(1)),
+        None => (1, dims.iter().product::<usize>().max(1)),
+    }
+}
+
+fn for_each_row(data: &[f32], channels: usize, inner: usize, f: &mut dyn FnMut(usize, &[f32])) {
+    for (i, row) in data.chunks_exact(inner).enumerate() {
+        f(i % channels, row);
+    }
+}
+
+/// Inserts a pair for every planned activation, of scale `amax / 127`, and stores the planned
+/// weights as INT8. Returns how many weights it
+/// stored.
+pub(super) fn insert(g: &mut Graph, plan: &Plan, amax: &BTreeMap<ValueId, f32>) -> usize {
+    for (&value, readers) in &plan.pairs {
+        let amax = amax.get(&value).copied().unwrap_or(0.0);
+        let dequantized = insert_pair(g, value, activation_scale(amax));
+        for &(op, slot) in readers.keys() {
+            g.set_operand(op, slot, Some(dequantized));
+        }
+    }
+    let mut stored: BTreeMap<(ValueId, Option<usize>), ValueId> = BTreeMap::new();
+    for site in &plan.weights {
+        let key = (site.value, site.axis);
+        let made = match stored.get(&key) {
+            Some(v) => Some(*v),
+            None => store_weight(g, site),
+        };
+        if let Some(v) = made {
+            stored.insert(key, v);
+            g.set_operand(site.op, site.slot, Some(v));
+        }
+    }
+    g.remove_dead(plan.weights.iter().map(|s| s.value).collect());
+    stored.len()
+}
+
+/// Scale of an activation of this range; 1/127 for one that was always zero.
+pub fn activation_scale(amax: f32) -> f32 {
+    if amax > 0.0 { (amax / 127.0).max(MIN_SCALE) } else { 1.0 / 127.0 }
+}
+
+/// `value -> QuantizeLinear -> DequantizeLinear`, per tensor; returns the result.
+fn insert_pair(g: &mut Graph, value: ValueId, scale: f32) -> ValueId {
+    let name = g.value(value).name().to_owned();
+    let anchor = g.producer_op(value).or_else(|| g.uses(value).first().map(|u| u.0));
+    let ty = g.value(value).ty.clone();
+    let scale = g.add_const(&format!("{name}_scale"), Tensor::scalar(scale));
+    let zero = g.add_const(&format!("{name}_zero_point"), Tensor::scalar(0i8));
+    let shape = g.value(value).shape().cloned();
+    let int8 = Some(Type::tensor(DType::I8, shape));
+    let quantized = g.add_value(Value::new(format!("{name}_quantized"), int8));
+    let result = g.add_value(Value::new(format!("{name}_dequantized"), ty));
+    let op = |t: &str| Op::new(t).named(format!("{name}_{t}")).with("axis", 0i64);
+    let scales = [Some(scale), Some(zero)];
+    let operands = |v| [&[Some(v)][..], &scales[..]].concat();
+    g.add_op(op("QuantizeLinear"), &operands(value), &[Some(quantized)], anchor);
+    g.add_op(op("DequantizeLinear"), &operands(quantized), &[Some(result)], anchor);
+    result
+}
+
+/// The weight as an INT8 constant behind a DequantizeLinear of explicit axis.
+fn store_weight(g: &mut Graph, site: &WeightSite) -> Option<ValueId> {
+    let tensor = g.const_tensor(site.value)?.clone();
+    let name = g.value(site.value).name().to_owned();
+    let w = QuantizedWeight::new(&tensor.to_f32()?, tensor.dims(), site.axis);
+    let (scale, zero) = match site.axis {
+        Some(_) => (Tensor::vector(&w.scales), Tensor::vector(&vec![0i8; w.scales.len()])),
+        None => (Tensor::scalar(w.scales[0]), Tensor::scalar(0i8)),
+    };
+    let codes = g.add_const(&format!("{name}_quantized"), Tensor::of(tensor.dims(), &w.codes));
+    let scale = g.add_const(&format!("{name}_scale"), scale);
+    let zero = g.add_const(&format!("{name}_zero_point"), zero);
+    let dims = tensor.dims().iter().map(|&d| d.into()).collect();
+    let ty = Some(Type::tensor(DType::F32, Some(dims)));
+    let result = g.add_value(Value::new(format!("{name}_dequantized"), ty));
+    let axis = site.axis.map_or(0, |a| a as i64);
+    let op = Op::new("DequantizeLinear").named(format!("{name}_DequantizeLinear"));
+    add_dequantize(g, op.with("axis", axis), [codes, scale, zero], result, site.op);
+    Some(result)
+}
+
+fn add_dequantize(g: &mut Graph, op: Op, from: [ValueId; 3], to: ValueId, anchor: OpId) {
+    g.add_op(op, &from.map(Some), &[Some(to)], Some(anchor));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_round_ties_to_even_and_keep_the_extremes() {
+        let w = QuantizedWeight::new(&[127.0, -127.0, 0.5, 1.5], &[4], None);
+        assert_eq!((w.codes, w.scales), (vec![127, -127, 0, 2], vec![1.0]));
+    }
+
+    #[test]
+    fn scales_run_along_the_axis() {
+        let data = [1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
+        let rows = QuantizedWeight::new(&data, &[2, 3], Some(0));
+        assert_eq!(rows.scales, [3.0 / 127.0, 30.0 / 127.0]);
+        let columns = QuantizedWeight::new(&data, &[2, 3], Some(1));
+        assert_eq!(columns.scales, [10.0 / 127.0, 20.0 / 127.0, 30.0 / 127.0]);
+        for (a, b) in columns.dequantized(&[2, 3], Some(1)).iter().zip(data) {
+            assert!((a - b).abs() <= 30.0 / 254.0);
+        }
+        assert_eq!(columns.codes[3..], [127, 127, 127]);
+    }
+
+    #[test]
+    fn dead_channels_get_a_positive_scale() {
+        let w = QuantizedWeight::new(&[0.0, 0.0, 1.0, -1.0], &[2, 2], Some(0));
+        assert_eq!(w.scales, [MIN_SCALE, 1.0 / 127.0]);
+        assert_eq!(w.codes, [0, 0, 127, -127]);
+        assert!(activation_scale(0.0) > 0.0);
+    }
+}

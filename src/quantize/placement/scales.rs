@@ -1,0 +1,52 @@
+//! N8 and the sets of tensors that share a scale.
+
+use std::collections::BTreeMap;
+
+use super::Plan;
+use super::walk::unmoved;
+use crate::ir::{Graph, ValueId};
+
+/// N8. Tensors with pairs that hold the same elements moved share a scale, so that TensorRT can move
+/// the pair through the ops between them.
+pub(super) fn across_moves(g: &Graph, plan: &mut Plan) {
+    let mut first: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    for v in plan.pairs.keys().copied().collect::<Vec<_>>() {
+        let root = unmoved(g, v);
+        let other = *first.entry(root).or_insert(v);
+        if other != v {
+            plan.same_scale.push((v, other));
+        }
+    }
+}
+
+/// A MaxPool that makes `value` from a tensor with a pair reads that pair and keeps its scale.
+pub(super) fn across_pool(g: &Graph, plan: &mut Plan, value: ValueId) {
+    let Some(op) = g.producer_op(value).filter(|op| g.op(*op).is("MaxPool")) else { return };
+    let Some(x) = g.operand(op, 0).filter(|x| plan.has_pair(*x)) else { return };
+    plan.read(x, op, 0, "N7");
+    plan.same_scale.push((x, value));
+}
+
+/// Sets of two or more tensors that share a scale, oldest first.
+pub(super) fn groups(plan: &Plan) -> Vec<Vec<ValueId>> {
+    let mut parent: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    fn root(parent: &BTreeMap<ValueId, ValueId>, mut v: ValueId) -> ValueId {
+        while let Some(p) = parent.get(&v).filter(|p| **p != v) {
+            v = *p;
+        }
+        v
+    }
+    for (a, b) in &plan.same_scale {
+        if plan.has_pair(*a) && plan.has_pair(*b) {
+            let (a, b) = (root(&parent, *a), root(&parent, *b));
+            if a != b {
+                parent.insert(a.max(b), a.min(b));
+            }
+        }
+    }
+    let mut sets: BTreeMap<ValueId, Vec<ValueId>> = BTreeMap::new();
+    for v in plan.pairs.keys() {
+        sets.entry(root(&parent, *v)).or_default().push(*v);
+    }
+    sets.into_values().filter(|s| s.len() > 1).collect()
+}

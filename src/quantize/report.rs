@@ -1,0 +1,57 @@
+//! What quantization did, for tables and JSON.
+
+use serde::Serialize;
+
+use super::calibrate::Method;
+use super::observe::Range;
+use super::placement::Decision;
+
+/// One activation that got a Q/DQ pair.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorReport {
+    /// Name of the tensor.
+    pub name: String,
+    /// Scale of its pair.
+    pub scale: f32,
+    /// Largest magnitude that is not clipped.
+    pub amax: f32,
+    /// The method that chose it.
+    pub method: Method,
+    /// Share of the elements that are clipped; `None` without a histogram.
+    pub clipped: Option<f64>,
+    /// Expected squared error of one element; `None` without a histogram.
+    pub mse: Option<f64>,
+    /// What calibration saw.
+    pub seen: Range,
+    /// Tensors that share the scale, this one included.
+    pub shared: usize,
+}
+
+/// What quantization did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct QuantizeReport {
+    /// Activations with a pair, oldest first.
+    pub tensors: Vec<TensorReport>,
+    /// What was decided for each linear op, in graph order.
+    pub ops: Vec<Decision>,
+    /// Linear ops that compute on INT8.
+    pub quantized_ops: usize,
+    /// All linear ops with a stored weight.
+    pub weighted_ops: usize,
+    /// Their share of the multiply-accumulates of all linear ops, dynamic sizes taken as usual ones.
+    pub mac_share: Option<f64>,
+    /// Weights stored as INT8.
+    pub quantized_weights: usize,
+    /// Bytes of constants before.
+    pub bytes_before: usize,
+    /// Bytes of constants after.
+    pub bytes_after: usize,
+    /// Biases corrected for the rounding of weights.
+    pub corrected_biases: usize,
+    /// Calibration samples used.
+    pub samples: usize,
+    /// Seconds that calibration took.
+    pub calibration_seconds: f64,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
