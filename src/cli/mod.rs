@@ -1,5 +1,6 @@
 //! The command line: arguments, tables, exit codes. One file per subcommand.
 
+mod print;
 mod simplify;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Print(print::Args),
     Simplify(simplify::Args),
 }
 
@@ -29,6 +31,7 @@ enum Outcome {
 /// Parses the arguments, runs the command and prints the chain of an error.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Print(args) => print::run(&args),
         Command::Simplify(args) => simplify::run(&args),
     };
     match result {

@@ -18,6 +18,8 @@ pub enum LoadError {
     NotOnnx { path: PathBuf, what: String },
     #[error("{path} is truncated or damaged: {what}")]
     Damaged { path: PathBuf, what: String },
+    #[error("the model holds no graph")]
+    NoGraph,
     #[error("line {line}: {what}")]
     Text { line: usize, what: String },
     #[error("tensor {name:?}: {source}")]

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::external::{ExternalFiles, map_file};
-use super::{LoadError, decode, pb, tensor};
+use super::{Format, LoadError, decode, pb, reflect, tensor, text};
 use crate::ir::{Attr, Function, Graph, Model, Notes, Op, OpId, Tensor, Type, Value, ValueId};
 
-/// Reads a model from a file. The file is mapped, not read: weights stay slices of the map.
+/// Reads a model from a file of the format that its extension names. A binary file is mapped, not
+/// read: weights stay slices of the map.
 ///
 /// # Errors
 /// When the file is no valid ONNX model, or its external data are missing or outside its folder.
@@ -21,7 +22,28 @@ pub fn load(path: &Path) -> Result<Model, LoadError> {
         Some(p) if p.as_os_str().is_empty() => Some(Path::new(".")),
         other => other,
     };
-    decode_model(bytes, folder, path)
+    if bytes.is_empty() {
+        return Err(LoadError::Empty { path: path.to_owned() });
+    }
+    let not_onnx = |what| LoadError::NotOnnx { path: path.to_owned(), what };
+    match Format::of(path) {
+        Format::Binary => decode_model(bytes, folder, path),
+        _ if bytes.starts_with(LFS_POINTER) => Err(LoadError::LfsPointer { path: path.to_owned() }),
+        Format::OnnxText => text::from_bytes(&bytes, folder).map_err(|e| match e {
+            LoadError::Text { .. } => not_onnx(e.to_string()),
+            other => other,
+        }),
+        Format::TextProto => model_of(&reflect::from_text(&bytes).map_err(not_onnx)?, folder),
+        Format::Json => model_of(&reflect::from_json(&bytes).map_err(not_onnx)?, folder),
+    }
+}
+
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
+/// The model that a message describes; external data are looked for in `folder`.
+pub(super) fn model_of(m: &pb::ModelProto, folder: Option<&Path>) -> Result<Model, LoadError> {
+    let graph = m.graph.as_ref().ok_or(LoadError::NoGraph)?;
+    model(m, graph, &mut ExternalFiles::in_folder(folder))
 }
 
 /// Reads a model from memory; external data are looked for in `folder`.
@@ -37,7 +59,7 @@ fn decode_model(bytes: Bytes, folder: Option<&Path>, path: &Path) -> Result<Mode
     if bytes.is_empty() {
         return Err(LoadError::Empty { path: path() });
     }
-    if bytes.starts_with(b"version https://git-lfs") {
+    if bytes.starts_with(LFS_POINTER) {
         return Err(LoadError::LfsPointer { path: path() });
     }
     // Every exporter writes `ir_version` first.

@@ -4,13 +4,17 @@ mod decode;
 mod encode;
 mod error;
 mod external;
+mod format;
 mod load;
+mod reflect;
 mod rope;
 mod save;
 mod skeleton;
 mod tensor;
+pub mod text;
 
 pub use error::{LoadError, SaveError};
+pub use format::Format;
 pub use load::{from_bytes, load};
 pub use save::{ExternalData, SaveOptions, SavedNames, save, to_bytes};
 pub use skeleton::{Skeleton, skeleton};

@@ -10,7 +10,8 @@ use prost::Message;
 
 use super::load::{CONFIGURATION, TRAINING_INFO};
 use super::rope::{self, Rope};
-use super::{SaveError, encode, pb, tensor};
+use super::text::{self, PrintOptions};
+use super::{Format, SaveError, encode, pb, reflect, tensor};
 use crate::ir::{Function, Graph, Model, Op, Tensor, TensorData, Value, ValueId};
 
 /// Where weights go.
@@ -42,7 +43,8 @@ const EXTERNAL_FROM: usize = 1024;
 /// Where tensors start in a data file, so that runtimes can map them.
 const ALIGN: usize = 4096;
 
-/// Writes a model: to a temporary file in the same folder, which then takes the name.
+/// Writes a model in the format that the extension of `path` names: to a temporary file in the
+/// same folder, which then takes the name.
 ///
 /// # Errors
 /// When a file cannot be written; the old file, if any, is untouched then.
@@ -65,8 +67,17 @@ pub fn save(model: &Model, path: &Path, options: SaveOptions) -> Result<SavedNam
     if bytes > PROTOBUF_LIMIT {
         return Err(SaveError::TooLarge { bytes });
     }
-    let rope = to_rope(&proto);
-    write_atomically(path, |out| rope.write_to(out))?;
+    let text = match Format::of(path) {
+        Format::Binary => {
+            let rope = to_rope(&proto);
+            write_atomically(path, |out| rope.write_to(out))?;
+            return Ok(names);
+        }
+        Format::OnnxText => text::print_proto(&proto, &PrintOptions::default()),
+        Format::TextProto => reflect::to_text(&proto)?,
+        Format::Json => reflect::to_json(&proto)?,
+    };
+    write_atomically(path, |out| out.write_all(text.as_bytes()))?;
     Ok(names)
 }
 

@@ -1,0 +1,64 @@
+//! `lapidary print`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::Outcome;
+use crate::onnx::{self, Format, SaveOptions, text};
+
+/// Print a model in ONNX's textual syntax, or convert it to another format.
+///
+/// Without `--output`, tensors with many elements are shortened for people. With it, everything is
+/// written, in the format that the extension names: `.onnx`, `.onnxtxt`, `.textproto` or `.json`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The model.
+    model: PathBuf,
+    /// Write to this file instead of the terminal.
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Show at most so many elements of a tensor [default: 8, or all with --output].
+    #[arg(long, value_name = "N")]
+    max_elements: Option<usize>,
+    /// Print only nodes whose name, operator or output matches this glob pattern.
+    #[arg(long, value_name = "PATTERN")]
+    node: Option<String>,
+}
+
+/// Elements shown on the terminal.
+const SHOWN: usize = 8;
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let model = onnx::load(&args.model)?;
+    let nodes = match &args.node {
+        Some(pattern) => Some(globset::Glob::new(pattern)?.compile_matcher()),
+        None => None,
+    };
+    let partial = nodes.is_some() || args.max_elements.is_some();
+    match &args.output {
+        Some(path) if !partial => {
+            onnx::save(&model, path, SaveOptions::default())?;
+        }
+        Some(path) => {
+            anyhow::ensure!(
+                Format::of(path) == Format::OnnxText,
+                "--node and --max-elements work with ONNX text only; name the output *.onnxtxt"
+            );
+            let options = text::PrintOptions { max_elements: args.max_elements, nodes };
+            std::fs::write(path, text::print(&model, &options))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        None => {
+            let max_elements = Some(args.max_elements.unwrap_or(SHOWN));
+            let text = text::print(&model, &text::PrintOptions { max_elements, nodes });
+            match std::io::stdout().write_all(text.as_bytes()) {
+                // The reader, such as `head`, has seen enough.
+                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+                result => result?,
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}

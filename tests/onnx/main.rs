@@ -1,0 +1,5 @@
+//! Reading and writing models.
+
+#[path = "../support/mod.rs"]
+mod support;
+mod text;
