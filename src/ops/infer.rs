@@ -39,6 +39,17 @@ pub struct Found {
     pub sym: Option<Arc<[Dim]>>,
 }
 
+/// What is known of integers that an op takes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arg {
+    /// The op has neither the attribute nor the operand.
+    Absent,
+    /// They are there, but only the running model knows them.
+    Unknown,
+    /// The elements.
+    Ints(Vec<Dim>),
+}
+
 /// Longest integer tensor whose elements are carried along.
 pub const MAX_SYM: usize = 64;
 
@@ -109,9 +120,67 @@ impl<'a> InferCx<'a> {
         self.value(i)?.rank()
     }
 
-    /// Data of operand `i`, when it is constant.
+    /// Data of operand `i`, when it is constant or comes from a `Constant`.
     pub fn tensor(&self, i: usize) -> Option<&'a Tensor> {
-        self.graph.const_operand(self.id, i)
+        let v = self.graph.operand(self.id, i)?;
+        if let Some(t) = self.graph.const_tensor(v) {
+            return Some(t);
+        }
+        let maker = self.graph.op(self.graph.producer_op(v)?);
+        if maker.is("Constant") { maker.tensor("value") } else { None }
+    }
+
+    /// Integers that the operator takes as attribute `attr` in some versions and as operand `slot`
+    /// in others.
+    pub fn arg(&self, attr: &str, slot: usize) -> Arg {
+        if let Some(v) = self.op().ints(attr) {
+            return Arg::Ints(v.iter().copied().map(Dim::Known).collect());
+        }
+        if let Some(v) = self.op().int(attr) {
+            return Arg::Ints(vec![Dim::Known(v)]);
+        }
+        match (self.has(slot), self.ints(slot)) {
+            (false, _) => Arg::Absent,
+            (true, Some(v)) => Arg::Ints(v),
+            (true, None) => Arg::Unknown,
+        }
+    }
+
+    /// As [`InferCx::arg`], counted from the front of `rank` axes; `Ok(None)` when they are not
+    /// known, `absent` when the op names none.
+    ///
+    /// # Errors
+    /// When an axis is out of range.
+    pub fn axes_arg(
+        &self,
+        slot: usize,
+        rank: usize,
+        absent: Vec<usize>,
+    ) -> Result<Option<Vec<usize>>, InferError> {
+        match self.arg("axes", slot) {
+            Arg::Absent => Ok(Some(absent)),
+            Arg::Unknown => Ok(None),
+            Arg::Ints(v) => match v.iter().map(Dim::known).collect::<Option<Vec<i64>>>() {
+                None => Ok(None),
+                Some(v) => {
+                    v.into_iter().map(|a| self.axis(a, rank)).collect::<Result<_, _>>().map(Some)
+                }
+            },
+        }
+    }
+
+    /// Result `to` has the type of operand `from`.
+    pub fn copy_type(&mut self, from: usize, to: usize) {
+        if let Some(ty) = self.ty(from).cloned() {
+            self.set_type(to, ty);
+        }
+    }
+
+    /// Result `to` has the elements of operand `from`, if they are known.
+    pub fn copy_ints(&mut self, from: usize, to: usize) {
+        if let Some(v) = self.ints(from) {
+            self.set_ints(to, v);
+        }
     }
 
     /// Elements of the integer operand `i` of rank 0 or 1, as far as they are known.
@@ -168,6 +237,45 @@ impl<'a> InferCx<'a> {
     /// What was found, one entry for each result.
     pub fn finish(self) -> Vec<Found> {
         self.found
+    }
+}
+
+/// The shape that operands of shapes `a` and `b` broadcast to. Where two symbols meet of which
+/// either may be 1, the result has a size of its own.
+///
+/// # Errors
+/// When two sizes differ and neither is 1.
+pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Shape, InferError> {
+    let rank = a.len().max(b.len());
+    let at = |s: &[Dim], i: usize| match (i + s.len()).checked_sub(rank) {
+        Some(k) => s[k].clone(),
+        None => Dim::Known(1),
+    };
+    (0..rank).map(|i| broadcast_dim(&at(a, i), &at(b, i))).collect()
+}
+
+fn broadcast_dim(a: &Dim, b: &Dim) -> Result<Dim, InferError> {
+    if a.same(b) {
+        return Ok(a.clone());
+    }
+    match (a.known(), b.known()) {
+        (Some(1), _) => Ok(b.clone()),
+        (_, Some(1)) => Ok(a.clone()),
+        (Some(x), Some(y)) => Err(format!("sizes {x} and {y} do not broadcast").into()),
+        (Some(_), None) => Ok(a.clone()),
+        (None, Some(_)) => Ok(b.clone()),
+        (None, None) if a.at_least(2) => Ok(a.clone()),
+        (None, None) if b.at_least(2) => Ok(b.clone()),
+        (None, None) => Ok(Dim::fresh()),
+    }
+}
+
+/// The size of an axis along which both operands agree, as well as it is known.
+pub fn unify_dim(a: &Dim, b: &Dim) -> Dim {
+    match (a, b) {
+        (Dim::Known(_), _) | (_, Dim::Unknown) => a.clone(),
+        (_, Dim::Known(_)) | (Dim::Unknown, _) => b.clone(),
+        _ => a.clone(),
     }
 }
 

@@ -5,24 +5,35 @@
 //!
 //! To add an operator: write its schema in the file of its family and its line in [`TABLE`].
 
+mod activation;
+mod arith;
 mod attention;
 pub mod axes;
 mod control;
 mod conv;
+mod creation;
 mod einsum;
+mod elementwise;
+mod eval;
 mod facts;
 mod image;
+mod indexing;
 mod infer;
 mod join;
 mod linear;
 mod loss;
+mod movement;
 mod norm;
+mod padding;
 mod pool;
 mod quant;
 mod random;
+mod reduce;
+mod reshape;
 mod rnn;
 mod sequence;
 mod signal;
+mod slicing;
 mod text;
 mod window;
 
@@ -31,7 +42,7 @@ use std::sync::LazyLock;
 
 pub use axes::{Axes, AxisLink, AxisRef};
 pub use facts::{operand_shape, result_shape};
-pub use infer::{Found, InferCx, InferError, MAX_SYM, normalize_axis};
+pub use infer::{Arg, Found, InferCx, InferError, MAX_SYM, broadcast, normalize_axis, unify_dim};
 pub use join::join;
 
 use crate::ir::{Dim, Graph, Op, OpId, Tensor, Type};
@@ -123,20 +134,29 @@ impl OpSchema {
 
 /// All schemas, by family.
 static TABLE: &[&[OpSchema]] = &[
+    activation::SCHEMAS,
     attention::SCHEMAS,
     control::SCHEMAS,
     conv::SCHEMAS,
+    creation::SCHEMAS,
     einsum::SCHEMAS,
+    elementwise::SCHEMAS,
     image::SCHEMAS,
+    indexing::SCHEMAS,
     linear::SCHEMAS,
     loss::SCHEMAS,
+    movement::SCHEMAS,
     norm::SCHEMAS,
+    padding::SCHEMAS,
     pool::SCHEMAS,
     quant::SCHEMAS,
     random::SCHEMAS,
+    reduce::SCHEMAS,
+    reshape::SCHEMAS,
     rnn::SCHEMAS,
     sequence::SCHEMAS,
     signal::SCHEMAS,
+    slicing::SCHEMAS,
     text::SCHEMAS,
 ];
 
@@ -150,4 +170,18 @@ pub fn schema(op: &Op) -> Option<&'static OpSchema> {
 /// All schemas.
 pub fn schemas() -> impl Iterator<Item = &'static OpSchema> {
     TABLE.iter().copied().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operator_stands_once_in_the_table() {
+        let mut names: Vec<&str> = schemas().map(|s| s.op_type).collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
 }
