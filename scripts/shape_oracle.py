@@ -229,6 +229,8 @@ def shapes(args):
                 continue
             verdict = compare(mine, theirs[name])
             counts[verdict] += 1
+            if verdict == "coarser" and args.verbose:
+                print(f"COARSER  {path} {name} ({makers.get(name)}): mine {mine}, onnx {theirs[name]}")
             if verdict == "coarser":
                 by_op[makers.get(name, "?")] += 1
             if verdict == "wrong":
@@ -247,6 +249,9 @@ def fold(args):
         for case in cases:
             model = onnx.load(os.path.join(case, "model.onnx"))
             inputs = [stored(case, "input", i) for i in range(len(model.graph.input))]
+            if any(x.type.WhichOneof("value") != "tensor_type" for x in model.graph.input):
+                counts["no tensors"] += 1
+                continue
             if any(t is None for t in inputs):
                 counts["no tensors"] += 1
                 continue
