@@ -7,4 +7,5 @@ pub mod ops;
 pub mod pass;
 mod passes;
 pub mod quantize;
+pub mod report;
 pub mod target;

@@ -73,6 +73,41 @@ impl ExternalFiles {
     }
 }
 
+/// Locations of all data files that the model in `path` refers to, each once, in order; none of them
+/// is opened.
+///
+/// # Errors
+/// When the file is no valid ONNX model.
+pub fn external_files(path: &Path) -> Result<Vec<String>, LoadError> {
+    let named = || path.to_owned();
+    let bytes = map_file(path).map_err(|source| LoadError::Read { path: named(), source })?;
+    let model = <pb::ModelProto as prost::Message>::decode(bytes)
+        .map_err(|e| LoadError::NotOnnx { path: named(), what: e.to_string() })?;
+    let mut found = Vec::new();
+    model.graph.iter().for_each(|g| graph_locations(g, &mut found));
+    model.functions.iter().for_each(|f| node_locations(&f.node, &mut found));
+    Ok(found)
+}
+
+fn graph_locations(g: &pb::GraphProto, found: &mut Vec<String>) {
+    g.initializer.iter().for_each(|t| location(t, found));
+    node_locations(&g.node, found);
+}
+
+fn node_locations(nodes: &[pb::NodeProto], found: &mut Vec<String>) {
+    for a in nodes.iter().flat_map(|n| &n.attribute) {
+        a.t.iter().chain(&a.tensors).for_each(|t| location(t, found));
+        a.g.iter().chain(&a.graphs).for_each(|g| graph_locations(g, found));
+    }
+}
+
+fn location(t: &pb::TensorProto, found: &mut Vec<String>) {
+    let at = t.external_data.iter().find(|e| e.key() == "location").map(|e| e.value());
+    if let Some(at) = at.filter(|at| !found.iter().any(|f| f == at)) {
+        found.push(at.to_owned());
+    }
+}
+
 impl<'a> Place<'a> {
     fn parse(t: &'a pb::TensorProto) -> Result<Place<'a>, String> {
         let get = |key: &str| t.external_data.iter().find(|e| e.key() == key).map(|e| e.value());

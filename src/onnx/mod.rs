@@ -14,6 +14,7 @@ mod tensor;
 pub mod text;
 
 pub use error::{LoadError, SaveError};
+pub use external::external_files;
 pub use format::Format;
 pub use load::{from_bytes, load};
 pub use save::{ExternalData, SaveOptions, SavedNames, save, to_bytes};

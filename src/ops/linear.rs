@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use super::facts::{count, operand_shape, result_shape};
-use super::{Axes, InferCx, InferError, OpSchema, Quant, axes};
+use super::{Axes, InferCx, InferError, OpSchema, Quant, axes, broadcast};
 use crate::ir::{DType, Dim, Graph, OpId, Shape};
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
@@ -91,26 +91,6 @@ fn matmul_shape(a: &[Dim], b: &[Dim]) -> Result<Shape, InferError> {
         shape.push(b[b.len() - 1].clone());
     }
     Ok(shape)
-}
-
-/// Multidirectional broadcasting of two shapes.
-pub(super) fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Shape, InferError> {
-    let rank = a.len().max(b.len());
-    let at = |s: &[Dim], i: usize| match (i + s.len()).checked_sub(rank) {
-        Some(i) => s[i].clone(),
-        None => Dim::Known(1),
-    };
-    (0..rank).map(|i| broadcast_dim(&at(a, i), &at(b, i))).collect()
-}
-
-fn broadcast_dim(a: &Dim, b: &Dim) -> Result<Dim, InferError> {
-    match (a, b) {
-        _ if a == b => Ok(a.clone()),
-        (Dim::Known(1), other) | (other, Dim::Known(1)) => Ok(other.clone()),
-        (Dim::Known(_), Dim::Known(_)) => Err(format!("{a} does not broadcast to {b}").into()),
-        (known @ Dim::Known(_), _) | (_, known @ Dim::Known(_)) => Ok(known.clone()),
-        _ => Ok(Dim::Unknown),
-    }
 }
 
 /// Every result element sums over the last axis of the first factor.

@@ -1,6 +1,6 @@
 //! Strings.
 
-use super::{InferCx, InferError, OpSchema};
+use super::{InferCx, InferError, OpSchema, broadcast};
 use crate::ir::{DType, Dim};
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
@@ -8,7 +8,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
         infer: |cx| {
             cx.set(0, Some(DType::Str), None);
             if let (Some(a), Some(b)) = (cx.shape(0), cx.shape(1)) {
-                let shape = super::linear::broadcast(a, b)?;
+                let shape = broadcast(a, b)?;
                 cx.set(0, Some(DType::Str), Some(shape));
             }
             Ok(())

@@ -1,0 +1,200 @@
+//! What ops cost: multiply-accumulates, weights, precision and memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::inspect::{constant, is_param};
+use crate::ir::{Dim, Graph, OpId, Tensor, ValueId};
+use crate::ops::{self, Quant};
+
+/// Cost of one op that multiplies or has weights.
+pub(super) struct OpCost {
+    pub name: String,
+    pub op: String,
+    /// Sizes of the constant factor, if there is one.
+    pub weight: Option<Vec<usize>>,
+    pub params: usize,
+    pub macs: Option<Dim>,
+    pub precision: String,
+    pub output: String,
+}
+
+/// Costs of a graph and the subgraphs in it.
+pub(super) struct Costs {
+    pub ops: Vec<OpCost>,
+    /// Sum over all ops for which it is known.
+    pub macs: Dim,
+    /// The part of it that is done in 8-bit integers.
+    pub int8: Dim,
+    /// Ops for which it is not known.
+    pub unknown: usize,
+}
+
+/// Costs of all ops. Of the branches of an `If` the dearer one counts; the body of a loop counts
+/// once.
+pub(super) fn costs(g: &Graph) -> Costs {
+    let mut all = Costs { ops: Vec::new(), macs: Dim::Known(0), int8: Dim::Known(0), unknown: 0 };
+    for id in g.order() {
+        let bodies: Vec<Costs> = g.op(id).bodies.iter().map(costs).collect();
+        let dearest = bodies.iter().map(|b| b.macs.known().unwrap_or(i64::MAX)).max();
+        for body in bodies {
+            if Some(body.macs.known().unwrap_or(i64::MAX)) == dearest || !g.op(id).is("If") {
+                all.macs = &all.macs + &body.macs;
+                all.int8 = &all.int8 + &body.int8;
+            }
+            all.unknown += body.unknown;
+            all.ops.extend(body.ops);
+        }
+        add(g, id, &mut all);
+    }
+    all
+}
+
+fn add(g: &Graph, id: OpId, all: &mut Costs) {
+    let op = g.op(id);
+    let Some(schema) = ops::schema(op) else { return };
+    let macs = (schema.macs)(g, id).filter(Dim::is_some);
+    let multiplies = macs.as_ref().is_none_or(|m| *m != Dim::Known(0));
+    if !multiplies && matches!(schema.quant, Quant::Never) {
+        return;
+    }
+    let precision = precision(g, id);
+    match &macs {
+        Some(m) => {
+            all.macs = &all.macs + m;
+            if precision == "int8" {
+                all.int8 = &all.int8 + m;
+            }
+        }
+        None => all.unknown += 1,
+    }
+    if !multiplies {
+        return;
+    }
+    let weight = weight(g, id);
+    let result = g.results(id).into_iter().flatten().next();
+    let ty = result.and_then(|v| g.value(v).ty.as_ref());
+    let name = match op.name.as_str() {
+        "" => result.map(|v| g.value(v).name().to_owned()).unwrap_or_default(),
+        name => name.to_owned(),
+    };
+    all.ops.push(OpCost {
+        name,
+        op: op.full_type(),
+        weight: weight.map(|t| t.dims().to_vec()),
+        params: op_params(g, id),
+        macs,
+        precision,
+        output: ty.map_or("?".to_owned(), |t| t.to_string()),
+    });
+}
+
+/// Slots of the two factors.
+fn factors(g: &Graph, id: OpId) -> [usize; 2] {
+    match g.op(id).op_type.as_str() {
+        "QLinearConv" | "QLinearMatMul" => [0, 3],
+        _ => [0, 1],
+    }
+}
+
+/// The constant factor.
+fn weight(g: &Graph, id: OpId) -> Option<&Tensor> {
+    let [a, b] = factors(g, id);
+    [b, a].into_iter().find_map(|slot| {
+        let (from, _) = source(g, g.operand(id, slot)?);
+        constant(g, from)
+    })
+}
+
+/// Elements of all weights that the op reads, quantized or not.
+fn op_params(g: &Graph, id: OpId) -> usize {
+    let operands: BTreeSet<ValueId> =
+        g.operands(id).into_iter().flatten().map(|v| source(g, v).0).collect();
+    let params = operands.into_iter().filter(|v| is_param(g, *v));
+    params.filter_map(|v| constant(g, v)).map(Tensor::len).sum()
+}
+
+/// Where a value comes from behind ops that only move or dequantize data, and whether something is
+/// dequantized on the way.
+fn source(g: &Graph, mut v: ValueId) -> (ValueId, bool) {
+    let mut dequantized = false;
+    for _ in 0..8 {
+        let Some((op, 0)) = g.producer(v) else { break };
+        let moves = match g.op(op).op_type.as_str() {
+            _ if !g.op(op).domain.is_empty() => false,
+            "DequantizeLinear" if dequantized => false,
+            "DequantizeLinear" => {
+                dequantized = true;
+                true
+            }
+            "Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" => true,
+            _ => false,
+        };
+        match g.operand(op, 0).filter(|_| moves) {
+            Some(from) => v = from,
+            None => break,
+        }
+    }
+    (v, dequantized)
+}
+
+/// What the op computes in: `int8`, `float16`, …; `int4 weights` when only those are quantized.
+fn precision(g: &Graph, id: OpId) -> String {
+    let name = |v: ValueId| match g.value(v).dtype().map(|d| d.name()) {
+        Some("int8" | "uint8") => "int8".to_owned(),
+        Some(name) => name.to_owned(),
+        None => "?".to_owned(),
+    };
+    match g.op(id).op_type.as_str() {
+        "ConvInteger" | "MatMulInteger" | "QLinearConv" | "QLinearMatMul" => return "int8".into(),
+        _ => {}
+    }
+    let [a, b] = factors(g, id);
+    let (Some(a), Some(b)) = (g.operand(id, a), g.operand(id, b)) else { return "?".into() };
+    match (source(g, a), source(g, b)) {
+        ((x, true), (y, true)) if name(x) == name(y) => name(y),
+        ((x, true), (y, true)) => format!("{} x {}", name(x), name(y)),
+        ((x, true), _) if constant(g, x).is_some() => format!("{} weights", name(x)),
+        (_, (y, true)) if constant(g, y).is_some() => format!("{} weights", name(y)),
+        _ => name(a),
+    }
+}
+
+/// Bytes of the values that are alive at once, at most, when ops run in order: from the op that
+/// makes a value to the last one that reads it. What only depends on constants is no activation.
+pub(super) fn peak_activation_bytes(g: &Graph) -> Option<usize> {
+    let order = g.order();
+    let at: BTreeMap<OpId, usize> = order.iter().enumerate().map(|(i, op)| (*op, i)).collect();
+    let mut fixed: BTreeSet<ValueId> = BTreeSet::new();
+    let mut change = vec![0i64; order.len() + 2];
+    let mut alive = |v: ValueId, from: usize| -> Option<()> {
+        let uses = g.uses(v).into_iter().filter_map(|(op, _)| at.get(&op)).max();
+        let last = if g.is_output(v) { order.len() } else { uses.map_or(from, |&i| i) };
+        let value = g.value(v);
+        let n = value.sizes()?.into_iter().try_fold(1usize, usize::checked_mul)?;
+        let bytes = i64::try_from(value.dtype()?.byte_len(n)?).ok()?;
+        change[from] += bytes;
+        change[last + 1] -= bytes;
+        Some(())
+    };
+    for v in super::inspect::fed_inputs(g) {
+        alive(v, 0)?;
+    }
+    for (i, op) in order.iter().enumerate() {
+        let constant = g.reads(*op).all(|v| g.is_const(v) || fixed.contains(&v))
+            && ops::schema(g.op(*op)).is_some_and(|s| s.deterministic);
+        for v in g.results(*op).into_iter().flatten() {
+            if constant {
+                fixed.insert(v);
+            } else {
+                alive(v, i)?;
+            }
+        }
+    }
+    let mut now = 0i64;
+    let mut peak = 0;
+    for c in change {
+        now += c;
+        peak = peak.max(now);
+    }
+    usize::try_from(peak).ok()
+}

@@ -1,0 +1,286 @@
+//! What is in a model, without reading its weights.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::bind::{self, Binding};
+use super::cost;
+use crate::ir::{DType, Graph, Model, Tensor, TensorData, ValueId, for_each_graph};
+
+/// A model at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// `ir_version`.
+    pub ir_version: i64,
+    /// Operator sets: domain (`ai.onnx` for the default one) and version.
+    pub opsets: BTreeMap<String, i64>,
+    /// Tool that wrote the file, and its version.
+    pub producer: String,
+    /// Inputs that a caller must feed.
+    pub inputs: Vec<Port>,
+    /// Outputs.
+    pub outputs: Vec<Port>,
+    /// Sizes that the counts below take for symbols.
+    pub bound: Vec<Binding>,
+    /// Symbols of the inputs that have no size.
+    pub free: Vec<String>,
+    /// Number of ops; those in subgraphs count, `Constant`s do not.
+    pub nodes: usize,
+    /// How often each operator occurs, most frequent first.
+    pub ops: Vec<OpCount>,
+    /// Number of ops of other domains, which have no known cost.
+    pub foreign_ops: usize,
+    /// Number of local functions.
+    pub functions: usize,
+    /// Elements of float and quantized weights that ops read.
+    pub params: usize,
+    /// Multiply-accumulates of one run; `None` when they depend on free symbols.
+    pub macs: Option<i64>,
+    /// The same as an expression, when it has symbols.
+    pub macs_formula: Option<String>,
+    /// Number of ops whose multiply-accumulates are not known; the count leaves them out.
+    pub macs_unknown_ops: usize,
+    /// Bytes of all stored tensors.
+    pub weight_bytes: usize,
+    /// The same by element type.
+    pub bytes_by_type: BTreeMap<&'static str, usize>,
+    /// Ops that multiply by constant weights.
+    pub weighted_ops: usize,
+    /// Share of `weighted_ops` that compute in 8-bit integers.
+    pub int8_ops: f64,
+    /// Share of `macs` that are done in 8-bit integers, when they are known.
+    pub int8_macs: Option<f64>,
+    /// Weighted ops by what they compute in.
+    pub precisions: BTreeMap<String, usize>,
+    /// Bytes of values that are alive at once, at most, when ops run in order and none works in
+    /// place.
+    pub peak_activation_bytes: Option<usize>,
+}
+
+/// A graph input or output.
+#[derive(Clone, Debug, Serialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its type, such as `float[N,3,224,224]`.
+    #[serde(rename = "type")]
+    pub ty: String,
+}
+
+/// An operator and how often it occurs.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpCount {
+    /// Operator.
+    pub op: String,
+    /// Number of ops.
+    pub count: usize,
+}
+
+/// An op with constant weights.
+#[derive(Clone, Debug, Serialize)]
+pub struct Layer {
+    /// Node name, else the name of its result.
+    pub name: String,
+    /// Operator.
+    pub op: String,
+    /// Sizes of the weight.
+    pub weight: Vec<usize>,
+    /// Elements of its weights.
+    pub params: usize,
+    /// Multiply-accumulates, as far as they are known.
+    pub macs: Option<String>,
+    /// What it computes in.
+    pub precision: String,
+    /// Type of its first result.
+    pub output: String,
+}
+
+/// Counts what is in a model. `dims` gives sizes to symbols of the inputs; symbols that look like a
+/// batch and are not given count as 1. Weights are not read.
+pub fn summarize(model: &Model, dims: &[(String, i64)]) -> Summary {
+    let bound = bind::bind(model, dims);
+    let g = &bound.graph;
+    let costs = cost::costs(g);
+    let weighted: Vec<_> = costs.ops.iter().filter(|c| c.weight.is_some()).collect();
+    let mut precisions = BTreeMap::new();
+    for c in &weighted {
+        *precisions.entry(c.precision.clone()).or_insert(0) += 1;
+    }
+    let int8 = weighted.iter().filter(|c| c.precision == "int8").count();
+    let macs = costs.macs.known();
+    let stored = stored_bytes(model);
+    Summary {
+        ir_version: model.ir_version,
+        opsets: model.opsets.iter().map(|(d, v)| (domain_name(d).to_owned(), *v)).collect(),
+        producer: [&model.producer_name[..], &model.producer_version].join(" ").trim().to_owned(),
+        inputs: fed_inputs(&model.graph).map(|v| port(&model.graph, v)).collect(),
+        outputs: g.outputs().iter().map(|v| port(g, *v)).collect(),
+        free: bound.free,
+        bound: bound.bindings,
+        nodes: crate::ir::count_nodes(&model.graph),
+        ops: histogram(model),
+        foreign_ops: foreign_ops(model),
+        functions: model.functions.len(),
+        params: params(g),
+        macs,
+        macs_formula: macs.is_none().then(|| costs.macs.to_string()),
+        macs_unknown_ops: costs.unknown,
+        weight_bytes: stored.values().sum(),
+        bytes_by_type: stored,
+        weighted_ops: weighted.len(),
+        int8_ops: share(int8 as f64, weighted.len() as f64),
+        int8_macs: macs.map(|all| share(costs.int8.known().unwrap_or(0) as f64, all as f64)),
+        precisions,
+        peak_activation_bytes: cost::peak_activation_bytes(g),
+    }
+}
+
+/// Every op with constant weights, in order; subgraphs included. `dims` as in [`summarize`].
+pub fn layers(model: &Model, dims: &[(String, i64)]) -> Vec<Layer> {
+    let bound = bind::bind(model, dims);
+    let costs = cost::costs(&bound.graph);
+    let layer = |c: cost::OpCost| {
+        let weight = c.weight?;
+        let macs = c.macs.map(|m| m.to_string());
+        let (params, precision) = (c.params, c.precision);
+        Some(Layer { name: c.name, op: c.op, weight, params, macs, precision, output: c.output })
+    };
+    costs.ops.into_iter().filter_map(layer).collect()
+}
+
+/// Every value of the main graph that an op makes, in order, with its type.
+pub fn values(model: &Model, dims: &[(String, i64)]) -> Vec<Port> {
+    let bound = bind::bind(model, dims);
+    let g = &bound.graph;
+    g.order().into_iter().flat_map(|op| g.results(op)).flatten().map(|v| port(g, v)).collect()
+}
+
+/// Share of zeros in the weights that `params` counts, which reads all of them. Weights whose zero
+/// is another number are left out.
+pub fn sparsity(model: &Model) -> Option<f64> {
+    let (mut zeros, mut all) = (0usize, 0usize);
+    for_each_graph(&model.graph, &mut |g| {
+        for v in g.values().filter(|v| is_param(g, *v)) {
+            let Some(n) = constant(g, v).and_then(count_zeros) else { continue };
+            zeros += n;
+            all += constant(g, v).map_or(0, Tensor::len);
+        }
+    });
+    (all > 0).then(|| share(zeros as f64, all as f64))
+}
+
+fn count_zeros(t: &Tensor) -> Option<usize> {
+    let raw = t.raw()?;
+    let width = t.dtype().bits() / 8;
+    match t.dtype() {
+        // Minus zero is a zero too.
+        DType::F32 | DType::F16 | DType::F64 | DType::BF16 => {
+            let zero =
+                |e: &&[u8]| e[..width - 1].iter().all(|b| *b == 0) && e[width - 1] & 0x7f == 0;
+            Some(raw.chunks_exact(width).filter(zero).count())
+        }
+        DType::I8 => Some(raw.iter().filter(|b| **b == 0).count()),
+        _ => None,
+    }
+}
+
+fn share(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+fn domain_name(domain: &str) -> &str {
+    if domain.is_empty() { "ai.onnx" } else { domain }
+}
+
+/// Inputs without a default.
+pub(super) fn fed_inputs(g: &Graph) -> impl Iterator<Item = ValueId> + '_ {
+    g.inputs().iter().copied().filter(|v| g.initializer(*v).is_none())
+}
+
+fn port(g: &Graph, v: ValueId) -> Port {
+    let value = g.value(v);
+    let ty = value.ty.as_ref().map_or("?".to_owned(), |t| t.to_string());
+    Port { name: value.name().to_owned(), ty }
+}
+
+fn histogram(model: &Model) -> Vec<OpCount> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for_each_graph(&model.graph, &mut |g| {
+        for op in g.ops().map(|id| g.op(id)).filter(|op| !op.is("Constant")) {
+            *counts.entry(op.full_type()).or_default() += 1;
+        }
+    });
+    let mut ops: Vec<OpCount> =
+        counts.into_iter().map(|(op, count)| OpCount { op, count }).collect();
+    ops.sort_by_key(|o| std::cmp::Reverse(o.count));
+    ops
+}
+
+fn foreign_ops(model: &Model) -> usize {
+    let mut n = 0;
+    for_each_graph(&model.graph, &mut |g| {
+        n += g.ops().filter(|op| !g.op(*op).domain.is_empty()).count();
+    });
+    n
+}
+
+/// The data of a value: of a constant, of a `Constant`, or the default of an input.
+pub(super) fn constant(g: &Graph, v: ValueId) -> Option<&Tensor> {
+    let made = || g.producer_op(v).map(|op| g.op(op)).filter(|op| op.is("Constant"));
+    g.initializer(v).or_else(|| made()?.tensor("value"))
+}
+
+/// The value is a weight: float data, or integers that stand for floats, read by some op as more
+/// than the scale or zero point of a quantization.
+pub(super) fn is_param(g: &Graph, v: ValueId) -> bool {
+    let Some(t) = constant(g, v) else { return false };
+    let float = t.dtype().is_float();
+    g.uses(v).into_iter().any(|(op, slot)| {
+        let crate::ir::Slot::Operand(i) = slot else { return float };
+        match (g.op(op).op_type.as_str(), i) {
+            ("DequantizeLinear", 0) | ("ConvInteger" | "MatMulInteger", 0 | 1) => true,
+            ("QLinearConv" | "QLinearMatMul", 0 | 3) | ("QLinearConv", 8) => true,
+            ("DequantizeLinear" | "QuantizeLinear" | "QLinearConv" | "QLinearMatMul", 1..) => false,
+            _ => float,
+        }
+    })
+}
+
+fn params(graph: &Graph) -> usize {
+    let mut n: usize = 0;
+    for_each_graph(graph, &mut |g| {
+        for v in g.values().filter(|v| is_param(g, *v)) {
+            n = n.saturating_add(constant(g, v).map_or(0, Tensor::len));
+        }
+    });
+    n
+}
+
+/// Bytes of all stored tensors by element type; tensors that share storage count once.
+fn stored_bytes(model: &Model) -> BTreeMap<&'static str, usize> {
+    let mut bytes = BTreeMap::new();
+    let mut seen: BTreeSet<(usize, usize)> = BTreeSet::new();
+    let mut add = |t: &Tensor| {
+        if let TensorData::Raw(raw) = t.data()
+            && !raw.is_empty()
+            && !seen.insert((raw.as_ptr() as usize, raw.len()))
+        {
+            return;
+        }
+        *bytes.entry(t.dtype().name()).or_insert(0) += t.byte_len();
+    };
+    let mut visit = |g: &Graph| {
+        g.values().filter_map(|v| g.initializer(v)).for_each(&mut add);
+        for op in g.ops() {
+            for attr in &g.op(op).attrs {
+                crate::ir::attr_tensors(&attr.value).iter().for_each(&mut add);
+            }
+        }
+    };
+    for_each_graph(&model.graph, &mut visit);
+    for f in &model.functions {
+        for_each_graph(&f.graph, &mut visit);
+    }
+    bytes
+}

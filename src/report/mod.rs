@@ -1,0 +1,5 @@
+//! What commands find out, as data that serializes.
+
+mod bind;
+mod cost;
+pub mod inspect;
