@@ -17,6 +17,7 @@ mod check;
 mod dtype;
 mod edit;
 mod graph;
+mod inline;
 mod model;
 mod names;
 mod op;

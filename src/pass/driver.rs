@@ -44,6 +44,9 @@ pub fn run_rewrites(
 /// A sweep that fires more often than this many times per op is taken for an endless one.
 const PATCHES_PER_OP: usize = 100;
 
+/// Growth that is no reason to refuse a patch: the ops that it removes take more in a file.
+const SMALL: i64 = 128;
+
 /// Index into `Driver::rewrites`.
 type RewriteIndex = usize;
 
@@ -136,7 +139,7 @@ impl<'a> Driver<'a> {
             let start = Instant::now();
             let site = Site { opset: self.opset, limits: &self.limits, room: cx.room };
             let patch = self.rewrites[i].plan(g, op, &site).ok();
-            let patch = patch.filter(|p| !p.is_empty() && p.growth() <= cx.room);
+            let patch = patch.filter(|p| !p.is_empty() && p.growth() <= cx.room.max(SMALL));
             let fires = patch.is_some();
             if let Some(patch) = patch {
                 cx.room -= patch.growth();
@@ -186,7 +189,7 @@ impl<'a> Driver<'a> {
                 let site = Site { opset: self.opset, limits: &self.limits, room: cx.room };
                 match r.plan(g, op, &site) {
                     Err(miss) => cx.misses.push((r.info().name, g.label(op), miss)),
-                    Ok(p) if p.growth() > cx.room => {
+                    Ok(p) if p.growth() > cx.room.max(SMALL) => {
                         let miss = "the file would grow beyond the limit".into();
                         cx.misses.push((r.info().name, g.label(op), miss));
                     }

@@ -57,16 +57,29 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
     &merge_casts::MergeCasts,
     &merge_clips::MergeClips,
     &merge_concats::MergeConcats,
+    &merge_slices::MergeSlices,
+    &fuse_keepdims::FuseKeepdims,
+    &merge_unsqueezes::MergeUnsqueezes,
+    &fuse_pad::FusePad,
     &fuse_conv_bn::FuseConvBn,
     &fuse_gemm_bn::FuseGemmBn,
     &fuse_scale::FuseScale,
     // A constant summand goes into the bias, which needs no Gemm of known rank.
     &fuse_bias::FuseBias,
     &fuse_matmul_add::FuseMatmulAdd,
+    &fuse_gemm_transpose::FuseGemmTranspose,
+    // Named operators before their factors are merged with others.
+    &fuse_layer_norm::FuseLayerNorm,
+    &fuse_gelu::FuseGelu,
+    &fuse_hard_swish::FuseHardSwish,
+    &fuse_log_softmax::FuseLogSoftmax,
+    &merge_constants::MergeConstants,
+    &fuse_input_scale::FuseInputScale,
 ];
 
 /// Passes that run between rounds of rewrites, until nothing changes.
-static BETWEEN: &[&dyn Pass] = &[&merge_common::MergeCommon, &remove_dead::RemoveDead];
+static BETWEEN: &[&dyn Pass] =
+    &[&inline_if::InlineIf, &merge_common::MergeCommon, &remove_dead::RemoveDead];
 
 /// Passes over the whole model that run last.
 static CLEAN_UP: &[&dyn Pass] = &[

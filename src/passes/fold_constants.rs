@@ -26,6 +26,7 @@
 //! nothing else reads. Larger results are not even computed.
 
 use super::pattern::{free_operands, operand};
+use crate::engine::eval_op;
 use crate::ir::{AttrValue, DType, Graph, Miss, Op, OpId, Patch, Tensor, ValueId};
 use crate::ops::{self, EvalCx, OpSchema};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
@@ -123,8 +124,9 @@ fn compute(g: &Graph, at: OpId, schema: &OpSchema, site: &Site) -> Result<Vec<Te
     }
     let max_bytes = room(g, at, site)?;
     let cx = EvalCx { op: g.op(at), opset: site.opset, operands: &operands, max_bytes };
-    let results = schema.eval.and_then(|eval| eval(&cx));
-    results.ok_or_else(|| "no kernel computes it".into())
+    let native = schema.eval.and_then(|eval| eval(&cx));
+    let results = native.or_else(|| eval_op(g.op(at), site.opset, &operands, max_bytes));
+    results.ok_or_else(|| "nothing computes it".into())
 }
 
 /// Bytes that the results may take. Refuses before computing what would not be taken.

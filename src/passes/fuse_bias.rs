@@ -24,7 +24,7 @@
 //! Add on its own.
 
 use super::linear::{CONVS, Linear};
-use super::pattern::{result, with_const};
+use super::pattern::{free_operands, result, with_const};
 use crate::ir::{Graph, Miss, OpId, Patch};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
@@ -64,6 +64,7 @@ impl Rewrite for FuseBias {
         }
         let mut patch = Patch::at(linear.op);
         linear.plan_affine(g, &mut patch, scale.as_deref(), Some(&shift), result(g, at)?)?;
+        free_operands(g, at, &mut patch);
         patch.remove(at);
         Ok(patch)
     }

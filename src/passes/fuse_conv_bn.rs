@@ -24,7 +24,7 @@
 //! would have to be copied beyond the growth limit.
 
 use super::linear::{CONVS, GEMMS, Linear};
-use super::pattern::{operand, result};
+use super::pattern::{free_operands, operand, result};
 use crate::ir::{Graph, Miss, OpId, Patch};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
@@ -66,6 +66,7 @@ pub(super) fn plan_norm(
     }
     let mut patch = Patch::at(linear.op);
     linear.plan_affine(g, &mut patch, Some(&scale), Some(&shift), result(g, at)?)?;
+    free_operands(g, at, &mut patch);
     patch.remove(at);
     Ok(patch)
 }

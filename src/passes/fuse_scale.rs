@@ -23,7 +23,7 @@
 //! It does not fire where a weight would leave the range of its type, nor for `Div (k, c)`.
 
 use super::linear::{CONVS, Linear};
-use super::pattern::{result, with_const};
+use super::pattern::{free_operands, result, with_const};
 use crate::ir::{Graph, Miss, OpId, Patch};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
@@ -65,6 +65,7 @@ impl Rewrite for FuseScale {
         }
         let mut patch = Patch::at(linear.op);
         linear.plan_affine(g, &mut patch, Some(&scale), None, result(g, at)?)?;
+        free_operands(g, at, &mut patch);
         patch.remove(at);
         Ok(patch)
     }

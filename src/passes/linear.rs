@@ -134,6 +134,49 @@ impl<'a> Linear<'a> {
         scaled.ok_or_else(|| "a weight would leave the range of its type".into())
     }
 
+    /// The element that `c` holds for each input channel, when it broadcasts to the first operand and
+    /// varies over no other axis.
+    pub fn per_input_channel(&self, g: &Graph, c: &Tensor) -> Result<Vec<f64>, Miss> {
+        let dims = self.data.dims();
+        let (channels, from_right) = match self.kind {
+            Kind::Conv => (dims[1] * self.group, dims.len() - 2),
+            Kind::MatMul => (dims[0], 0),
+            Kind::Gemm if g.op(self.op).int_or("transA", 0) == 0 => {
+                (dims[usize::from(self.trans_b)], 0)
+            }
+            _ => return Err("its input channels do not stand last".into()),
+        };
+        let rank = match self.kind {
+            Kind::Conv => dims.len(),
+            Kind::Gemm => 2,
+            _ => g.operand(self.op, 0).and_then(|a| g.value(a).rank()).unwrap_or(1),
+        };
+        let fits = |(i, &d): (usize, &usize)| d == 1 || (i == from_right && d == channels);
+        if c.rank() > rank || !c.dims().iter().rev().enumerate().all(fits) {
+            return Err("the constant varies over more than the channels".into());
+        }
+        let values = c.to_f64().ok_or("the constant is not numeric")?;
+        Ok(if values.len() == 1 { vec![values[0]; channels] } else { values })
+    }
+
+    /// Plans weights with each input channel multiplied by its factor.
+    pub fn plan_input_scale(&self, g: &Graph, patch: &mut Patch, by: &[f64]) -> Result<(), Miss> {
+        let dims = self.data.dims();
+        let scaled = match self.kind {
+            Kind::Conv => {
+                let (rows, columns) = (dims[0] / self.group, dims[1]);
+                let block = dims[2..].iter().product::<usize>();
+                scale_blocks(self.data, block, |i| by[i / columns / rows * columns + i % columns])
+            }
+            _ if self.trans_b => scale_blocks(self.data, 1, |i| by[i % dims[1]]),
+            _ => scale_blocks(self.data, dims[1], |i| by[i]),
+        };
+        let scaled = scaled.ok_or("a weight would leave the range of its type")?;
+        let weight = self.replace_const(g, patch, self.weight, scaled);
+        patch.set_operand(self.op, 1, Some(weight));
+        Ok(())
+    }
+
     /// What the op adds to each output channel.
     pub fn bias_values(&self, g: &Graph) -> Result<Vec<f64>, Miss> {
         let Some((_, b)) = self.bias else { return Ok(vec![0.0; self.channels]) };

@@ -4,6 +4,7 @@
 //! `pass/pipeline.rs` and a folder of cases under `fixtures/passes`.
 
 mod content;
+mod factors;
 mod linear;
 mod pattern;
 mod reshape;
@@ -19,14 +20,26 @@ pub(crate) mod fold_constants;
 pub(crate) mod fold_reshape_shape;
 pub(crate) mod fuse_bias;
 pub(crate) mod fuse_conv_bn;
+pub(crate) mod fuse_gelu;
 pub(crate) mod fuse_gemm_bn;
+pub(crate) mod fuse_gemm_transpose;
+pub(crate) mod fuse_hard_swish;
+pub(crate) mod fuse_input_scale;
+pub(crate) mod fuse_keepdims;
+pub(crate) mod fuse_layer_norm;
+pub(crate) mod fuse_log_softmax;
 pub(crate) mod fuse_matmul_add;
+pub(crate) mod fuse_pad;
 pub(crate) mod fuse_scale;
+pub(crate) mod inline_if;
 pub(crate) mod lift_constants;
 pub(crate) mod merge_casts;
 pub(crate) mod merge_clips;
 pub(crate) mod merge_common;
 pub(crate) mod merge_concats;
+pub(crate) mod merge_constants;
 pub(crate) mod merge_reshapes;
+pub(crate) mod merge_slices;
 pub(crate) mod merge_transposes;
+pub(crate) mod merge_unsqueezes;
 pub(crate) mod remove_dead;
