@@ -59,7 +59,9 @@ def tensor_type(value):
     t = value.type.tensor_type
     dims = None
     if t.HasField("shape"):
+        # Some exporters write -1 for a size that is not known.
         dims = [d.dim_value if d.HasField("dim_value") else None for d in t.shape.dim]
+        dims = [None if d is None or d < 0 else d for d in dims]
     return NAMES.get(t.elem_type), dims
 
 

@@ -42,4 +42,5 @@ pub(crate) mod merge_reshapes;
 pub(crate) mod merge_slices;
 pub(crate) mod merge_transposes;
 pub(crate) mod merge_unsqueezes;
+pub(crate) mod raise_opset;
 pub(crate) mod remove_dead;
