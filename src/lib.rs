@@ -6,6 +6,7 @@ pub mod onnx;
 pub mod ops;
 pub mod pass;
 mod passes;
+pub mod prune;
 pub mod quantize;
 pub mod report;
 pub mod target;

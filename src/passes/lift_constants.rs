@@ -41,7 +41,8 @@ impl Pass for LiftConstants {
     }
 }
 
-fn lift(g: &mut Graph) {
+/// Turns the Constant ops of one graph into constants.
+pub(crate) fn lift(g: &mut Graph) {
     let constants: Vec<OpId> = g.ops().filter(|op| g.op(*op).is("Constant")).collect();
     for op in constants {
         if let Some((v, tensor)) = liftable(g, op) {

@@ -22,10 +22,7 @@ pub fn conv_transpose(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     let weight = cx.tensor(1).ok_or(DYNAMIC)?.dims();
     let groups = groups(cx)?;
     let channels = len(cx, 0, 1).ok_or(LENGTH)?;
-    let &[rows, columns, ..] = weight else { return Err("its weight has no channels".into()) };
-    if rows != channels || rows % groups != 0 {
-        return Err("its weight does not fit the channels".into());
-    }
+    let &[_, columns, ..] = weight else { return Err("its weight has no channels".into()) };
     let mut links = vec![batch()];
     links.extend(bias(cx, 2));
     match (groups, columns) {
@@ -34,7 +31,7 @@ pub fn conv_transpose(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
             AxisLink::Source { weight: Operand(1, 1), result: Out(0, 1) },
         ]),
         (g, m) if g == channels => {
-            links.extend(depthwise(channels, m));
+            links.extend(depthwise(channels, channels * m));
             links.push(AxisLink::Source { weight: Operand(1, 0), result: Operand(0, 1) });
         }
         (g, _) => links.extend([
@@ -57,15 +54,12 @@ fn convolution(cx: &InferCx, w: usize, b: Option<usize>) -> Result<Vec<AxisLink>
     let groups = groups(cx)?;
     let channels = len(cx, 0, 1).ok_or(LENGTH)?;
     let &[rows, columns, ..] = weight else { return Err("its weight has no channels".into()) };
-    if columns.checked_mul(groups) != Some(channels) || rows % groups != 0 {
-        return Err("its weight does not fit the channels".into());
-    }
     let mut links = vec![batch()];
     links.extend(b.and_then(|b| bias(cx, b)));
     links.push(AxisLink::Source { weight: Operand(w, 0), result: Out(0, 1) });
     match groups {
         1 => links.push(AxisLink::Contract(Operand(0, 1), Operand(w, 1))),
-        g if g == channels => links.extend(depthwise(channels, rows / channels)),
+        g if g == channels && columns == 1 => links.extend(depthwise(channels, rows)),
         g => links.extend([
             AxisLink::Equal(Out(0, 1), g),
             AxisLink::Blocked {
@@ -93,12 +87,16 @@ fn bias(cx: &InferCx, slot: usize) -> Option<AxisLink> {
     cx.has(slot).then(|| AxisLink::Same(vec![Operand(slot, 0), Out(0, 1)]))
 }
 
-/// Each channel has `multiplier` results of its own.
-fn depthwise(channels: usize, multiplier: usize) -> [AxisLink; 2] {
-    let pairs = (0..channels * multiplier).map(|o| ((o / multiplier) as u32, o as u32)).collect();
-    let carry = match multiplier {
-        1 => AxisLink::Same(vec![Operand(0, 1), Out(0, 1)]),
-        _ => AxisLink::Map(Operand(0, 1), Out(0, 1), pairs),
+/// Each channel has the same number of the `results` to itself.
+fn depthwise(channels: usize, results: usize) -> [AxisLink; 2] {
+    let each = results / channels.max(1);
+    let carry = match each {
+        _ if !results.is_multiple_of(channels.max(1)) => AxisLink::Equal(Out(0, 1), channels),
+        0 | 1 => AxisLink::Same(vec![Operand(0, 1), Out(0, 1)]),
+        _ => {
+            let pairs = (0..results).map(|o| ((o / each) as u32, o as u32)).collect();
+            AxisLink::Map(Operand(0, 1), Out(0, 1), pairs)
+        }
     };
     [carry, AxisLink::Lengths { of: vec![Operand(0, 1)], at: Place::Attr("group") }]
 }
@@ -118,7 +116,7 @@ pub fn gemm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     if cx.has(2) {
         let rank = rank(cx, 2)?;
         for axis in 0..rank.min(2) {
-            links.push(AxisLink::Same(vec![Operand(2, axis), Out(0, axis + 2 - rank.min(2))]));
+            links.push(AxisLink::Broadcast(vec![Operand(2, axis), Out(0, axis + 2 - rank.min(2))]));
         }
     }
     Ok(links)
@@ -152,7 +150,7 @@ pub fn matmul(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
                 refs.push(Operand(slot, k + r - out));
             }
         }
-        links.push(AxisLink::Same(refs));
+        links.push(AxisLink::Broadcast(refs));
     }
     Ok(links)
 }

@@ -90,33 +90,35 @@ pub fn slice(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
         Some(list) => Some(list.to_vec()),
         None => cx.known_ints(slot),
     };
-    let starts = list(1, "starts").ok_or(COMPUTED)?;
-    let ends = list(2, "ends").ok_or(COMPUTED)?;
+    let (starts, ends) = (list(1, "starts"), list(2, "ends"));
     let old = cx.op().ints("starts").is_some();
+    let count = || starts.as_ref().map(Vec::len).or_else(|| cx.shape(1)?.first()?.size());
     let axes = match cx.op().ints("axes") {
         Some(axes) => axes.to_vec(),
         None if cx.has(3) && !old => cx.known_ints(3).ok_or(COMPUTED)?,
-        None => (0..starts.len() as i64).collect(),
+        None => (0..count().ok_or(COMPUTED)? as i64).collect(),
     };
     let steps = match cx.has(4) {
-        true => cx.known_ints(4).ok_or(COMPUTED)?,
-        false => vec![1; starts.len()],
+        true => cx.known_ints(4),
+        false => Some(vec![1; axes.len()]),
     };
-    if [ends.len(), axes.len(), steps.len()].iter().any(|n| *n != starts.len()) {
-        return Err("its bounds differ in number".into());
-    }
+    let at = |list: &Option<Vec<i64>>, e: usize| list.as_ref().and_then(|l| l.get(e).copied());
     let mut links = Vec::new();
     let mut cut = vec![false; rank];
     for (e, &axis) in axes.iter().enumerate() {
         let axis = normalize_axis(axis, rank).ok_or("its axis is out of range")?;
         cut[axis] = true;
         let place = |slot, name| if old { Place::Attr(name) } else { Place::Operand(slot) };
-        let Some(n) = len(cx, 0, axis) else { continue };
-        if steps[e] != 1 {
+        let bounds = (at(&starts, e), at(&ends, e), at(&steps, e), len(cx, 0, axis));
+        let (Some(start), Some(end), Some(step), Some(n)) = bounds else {
+            links.push(AxisLink::Fixed(Operand(0, axis), COMPUTED));
+            continue;
+        };
+        if step != 1 {
             links.push(AxisLink::Fixed(Operand(0, axis), "it takes every so many channels"));
             continue;
         }
-        let (start, end) = (bound(starts[e], n), bound(ends[e], n));
+        let (start, end) = (bound(start, n), bound(end, n));
         let kept = end.saturating_sub(start);
         links.push(offset(Out(0, axis), Operand(0, axis), start, kept));
         for at in [place(1, "starts"), place(2, "ends")] {
@@ -186,7 +188,7 @@ pub fn expand(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
         if k + own >= rank {
             refs.push(Operand(0, k + own - rank));
         }
-        links.push(AxisLink::Same(refs));
+        links.push(AxisLink::Broadcast(refs));
     }
     let of = (rank - given..rank).map(|k| Out(0, k)).collect();
     links.push(AxisLink::Lengths { of, at: Place::Operand(1) });

@@ -46,9 +46,11 @@ pub enum Axes {
 /// One statement about the axes of an op's operands and results.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AxisLink {
-    /// Index `i` of each listed axis is the same channel. Axes of size 1 beside longer ones
-    /// broadcast and take no part. A single axis may change freely as far as this op goes.
+    /// Index `i` of each listed axis is the same channel; all have the same length. A single axis
+    /// may change freely as far as this op goes.
     Same(Vec<AxisRef>),
+    /// As `Same`, but axes of length 1 beside longer ones broadcast and take no part.
+    Broadcast(Vec<AxisRef>),
     /// As `Same`, and the weight's slices along its axis are what computes the channels.
     Source {
         /// Axis of the weight.
@@ -169,7 +171,7 @@ fn elementwise(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
             links[shift + a].push(Operand(i, a));
         }
     }
-    Ok(links.into_iter().map(AxisLink::Same).collect())
+    Ok(links.into_iter().map(AxisLink::Broadcast).collect())
 }
 
 /// Rank of operand `i`.

@@ -81,7 +81,7 @@ pub fn layer_norm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
                 refs.push(Operand(slot, a + own - rank));
             }
         }
-        links.push(AxisLink::Same(refs));
+        links.push(AxisLink::Broadcast(refs));
         links.push(AxisLink::Mixed(Operand(0, a)));
     }
     Ok(links)

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Judges channel pruning with onnx and onnxruntime.
+
+For each model and ratio: prunes it, checks the result, runs it, and compares it with the original
+whose consumers of the removed channels are zeroed (the two must compute the same). Needs the
+example program: cargo build --release --example prune_zoo
+
+    scripts/prune_oracle.py [--ratios 0.3,0.5,0.7] [--norm random|l2] [--simplify] MODEL...
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+PROGRAM = TARGET / "release/examples/prune_zoo"
+BIG = 2**31 - 2**20
+
+
+def session(path):
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 2
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def feeds(sess, rng):
+    out = {}
+    defaults = {"batch": 1, "batch_size": 1, "N": 1}
+    for i in sess.get_inputs():
+        shape = []
+        for axis, d in enumerate(i.shape):
+            if isinstance(d, int):
+                shape.append(d)
+            else:
+                spatial = len(i.shape) == 4 and axis >= 2
+                shape.append(defaults.get(d, 1 if axis == 0 else (224 if spatial else 16)))
+        if "int" in i.type:
+            out[i.name] = np.ones(shape, np.int64 if "64" in i.type else np.int32)
+        elif "bool" in i.type:
+            out[i.name] = np.ones(shape, bool)
+        else:
+            kind = np.float16 if "16" in i.type else np.float32
+            out[i.name] = rng.standard_normal(shape).astype(kind)
+    return out
+
+
+def signature(model):
+    def one(v):
+        dims = [d.dim_value or d.dim_param for d in v.type.tensor_type.shape.dim]
+        return v.name, v.type.tensor_type.elem_type, dims
+
+    return [one(v) for v in model.graph.input], [one(v) for v in model.graph.output]
+
+
+def macs(path):
+    """Multiply-accumulates of convolutions and matrix products, from inferred shapes."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    shapes = {i.name: list(i.dims) for i in model.graph.initializer}
+    for v in list(model.graph.value_info) + list(model.graph.input) + list(model.graph.output):
+        shapes[v.name] = [d.dim_value or 1 for d in v.type.tensor_type.shape.dim]
+    for n in model.graph.node:
+        if n.op_type == "Constant":
+            for a in n.attribute:
+                if a.name == "value":
+                    shapes[n.output[0]] = list(a.t.dims)
+    total = 0
+    for n in model.graph.node:
+        out, size = shapes.get(n.output[0]), lambda i: shapes.get(n.input[i])
+        if n.op_type == "Conv" and out and size(1):
+            total += int(np.prod(out)) * int(np.prod(size(1)[1:]))
+        elif n.op_type == "ConvTranspose" and size(0) and size(1):
+            total += int(np.prod(size(0))) * int(np.prod(size(1)[1:]))
+        elif n.op_type == "Gemm" and out and size(0):
+            attrs = {a.name: a.i for a in n.attribute}
+            total += int(np.prod(out)) * size(0)[0 if attrs.get("transA") else 1]
+        elif n.op_type == "MatMul" and out and size(0):
+            total += int(np.prod(out)) * size(0)[-1]
+    params = sum(int(np.prod(i.dims)) for i in model.graph.initializer if i.data_type == 1)
+    return total, params
+
+
+def judge(path, ratio, norm, simplify, folder):
+    pruned, masked = folder / "pruned.onnx", folder / "masked.onnx"
+    env = dict(os.environ, **({"SIMPLIFY": "1"} if simplify else {}))
+    run = subprocess.run(
+        [PROGRAM, path, str(ratio), norm, pruned, masked], capture_output=True, text=True, env=env
+    )
+    if run.returncode != 0:
+        return f"FAILED prune: {run.stderr.strip()[:200]}"
+    said = run.stdout.strip().splitlines()[0]
+    try:
+        onnx.checker.check_model(str(pruned), full_check=True)
+        if signature(onnx.load(pruned)) != signature(onnx.load(path)):
+            return "FAILED inputs or outputs changed"
+        a, b = session(masked), session(pruned)
+        worst = 0.0
+        x = feeds(a, np.random.default_rng(0))
+        for y, z in zip(a.run(None, x), b.run(None, x)):
+            y, z = np.asarray(y, np.float64), np.asarray(z, np.float64)
+            if y.shape != z.shape:
+                return f"FAILED output shape {y.shape} became {z.shape}"
+            if y.size:
+                scale = max(1e-6, float(np.abs(y).max()))
+                worst = max(worst, float(np.abs(y - z).max()) / scale)
+        verdict = "ok" if worst <= 1e-4 else "FAILED differs"
+        before, after = macs(path), macs(pruned)
+        left = " ".join(f"{100 * q / max(1, p):.1f}%" for p, q in zip(before, after))
+        return f"{verdict} {worst:.1e} | MACs, params left {left} | {said}"
+    except Exception as error:  # the verdict must be a line for every model
+        return f"FAILED {re.sub(chr(10), ' ', str(error))[:200]}"
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__)
+    args.add_argument("models", nargs="+", type=Path)
+    args.add_argument("--ratios", default="0.3,0.5,0.7")
+    args.add_argument("--norm", default="random")
+    args.add_argument("--simplify", action="store_true")
+    args = args.parse_args()
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for path in args.models:
+            if path.stat().st_size > BIG:
+                continue
+            for ratio in args.ratios.split(","):
+                line = judge(path, float(ratio), args.norm, args.simplify, Path(folder))
+                bad += "FAILED" in line
+                print(f"{path.stem} {ratio}: {line}", flush=True)
+    print(f"{bad} failed")
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+//! Structured channel pruning over dependency groups.
+//!
+//! Channels are followed from the weights that make them through the graph, by the operators' axis
+//! rules ([`crate::ops::axes`]), until every tensor that carries them and every weight that
+//! consumes them is known ([`Trace`](trace)). Indices that can only be removed together form a
+//! class; classes whose removal is interchangeable form a [`Group`]. Of each group that can be
+//! proven safe the least important choices are cut; a group that reaches a graph input or output,
+//! an unknown operator, a subgraph, or anything else that its rule cannot follow is left alone, and
+//! the report says why.
+//!
+//! Cutting is exact: the pruned model equals the original with the removed channels' consumers
+//! zeroed. Initializers are values like others: one that several ops read is cut once if they agree,
+//! and a vector shared by ops that do not agree is copied for each.
+
+mod groups;
+mod importance;
+mod lanes;
+mod options;
+mod select;
+mod sizes;
+mod slice;
+mod trace;
+pub mod verify;
+
+pub use groups::Group;
+pub use options::{LayerRatio, Norm, PruneOptions};
+pub use select::{kept, removed};
+
+use groups::Groups;
+use trace::Trace;
+
+use crate::ir::{Graph, Model};
+use crate::pass;
+use crate::passes::lift_constants;
+
+/// Why a model was not pruned.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// A pattern is no glob.
+    #[error("bad pattern {pattern:?}: {why}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A ratio makes no sense.
+    #[error("ratio {0} is not between 0 and 1")]
+    Ratio(f64),
+    /// A weight cannot be ranked.
+    #[error("weight {name:?} is not a float tensor whose channels can be ranked")]
+    Weight {
+        /// Its name.
+        name: String,
+    },
+    /// A weight holds NaN.
+    #[error("weight {name:?} holds NaN; its channels have no order")]
+    NotANumber {
+        /// Its name.
+        name: String,
+    },
+    /// A constant could not be cut.
+    #[error("constant {name:?} could not be cut; please report this with the model")]
+    Cut {
+        /// Its name.
+        name: String,
+    },
+    /// The cut left lengths that do not fit: a bug in Lapidary.
+    #[error("the pruned model does not fit together ({0}); please report this with the model")]
+    Misfit(verify::Misfit),
+}
+
+/// What pruning did to one group.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct GroupReport {
+    /// Its first source layer.
+    pub name: String,
+    /// All layers that lose channels or inputs with it.
+    pub members: Vec<String>,
+    /// Channels before.
+    pub before: usize,
+    /// Channels after.
+    pub after: usize,
+    /// Ratio that was asked for.
+    pub requested: f64,
+    /// Why it was left alone.
+    pub pinned: Option<String>,
+}
+
+/// What pruning did.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct PruneReport {
+    /// The groups in the order of their first sources.
+    pub groups: Vec<GroupReport>,
+    /// Channels of all groups before.
+    pub channels_before: usize,
+    /// Channels of all groups after.
+    pub channels_after: usize,
+    /// Elements of all float constants before.
+    pub params_before: usize,
+    /// Elements of all float constants after.
+    pub params_after: usize,
+}
+
+/// The groups of a model, ready to choose from and to cut.
+pub struct Analysis {
+    model: Model,
+    groups: Groups,
+    /// What does not fit in the model as it is.
+    known: Vec<verify::Misfit>,
+}
+
+/// Which channels go.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    gone: Vec<bool>,
+    plans: Vec<select::Plan>,
+}
+
+impl Analysis {
+    /// Finds the groups of the main graph.
+    pub fn of(model: &Model) -> Analysis {
+        let mut model = model.clone();
+        pass::visit_model(&mut model, &mut |g, _| lift_constants::lift(g));
+        let opset = model.default_opset();
+        let known = refresh(&mut model.graph, opset);
+        let groups = Groups::form(Trace::run(&model.graph, opset));
+        Analysis { model, groups, known }
+    }
+
+    /// The groups, in the order of their first sources.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups.groups
+    }
+
+    /// Chooses what goes.
+    ///
+    /// # Errors
+    /// Patterns and ratios that make no sense, weights that cannot be ranked.
+    pub fn choose(&self, o: &PruneOptions) -> Result<Choice, PruneError> {
+        let scores = match o.norm {
+            Norm::Random => random(self.groups.class_count, o.seed),
+            norm => importance::scores(&self.model.graph, &self.groups, norm)?,
+        };
+        let plans = select::plan(&self.groups, &scores, o)?;
+        Ok(Choice { gone: select::choose(&self.groups, &scores, &plans), plans })
+    }
+
+    /// The model without the chosen channels.
+    ///
+    /// # Errors
+    /// When the result does not fit together: a bug.
+    pub fn cut(&self, choice: &Choice) -> Result<Model, PruneError> {
+        let mut model = self.model.clone();
+        let opset = model.default_opset();
+        slice::cut(&mut model.graph, opset, &self.groups, &choice.gone)?;
+        let misfits = refresh(&mut model.graph, opset);
+        match misfits.into_iter().find(|m| !self.known.iter().any(|k| k.node == m.node)) {
+            Some(misfit) => Err(PruneError::Misfit(misfit)),
+            None => Ok(model),
+        }
+    }
+
+    /// The model with zeros in the weights that consume the chosen channels: it computes what the
+    /// cut model computes.
+    pub fn masked(&self, choice: &Choice) -> Model {
+        let mut model = self.model.clone();
+        slice::mask_consumers(&mut model.graph, &self.groups, &choice.gone);
+        model
+    }
+
+    /// What the choice means for each group.
+    pub fn report(&self, choice: &Choice) -> Vec<GroupReport> {
+        let one = |(group, plan): (&Group, &select::Plan)| GroupReport {
+            name: group.name.clone(),
+            members: group.members.clone(),
+            before: group.channels(),
+            after: group.channels() - plan.remove * group.cells.len(),
+            requested: plan.ratio,
+            pinned: group.pinned.clone().or_else(|| plan.skipped.clone()),
+        };
+        self.groups.groups.iter().zip(&choice.plans).map(one).collect()
+    }
+}
+
+/// Prunes the main graph of a model in place. When nothing is cut, nothing changes.
+///
+/// # Errors
+/// Before anything was changed.
+pub fn prune(m: &mut Model, o: &PruneOptions) -> Result<PruneReport, PruneError> {
+    let analysis = Analysis::of(m);
+    let choice = analysis.choose(o)?;
+    let params_before = params(&m.graph);
+    if choice.gone.contains(&true) {
+        *m = analysis.cut(&choice)?;
+    }
+    let groups = analysis.report(&choice);
+    Ok(PruneReport {
+        channels_before: groups.iter().map(|g| g.before).sum(),
+        channels_after: groups.iter().map(|g| g.after).sum(),
+        groups,
+        params_before,
+        params_after: params(&m.graph),
+    })
+}
+
+/// Infers everything again; what does not fit.
+fn refresh(g: &mut Graph, opset: i64) -> Vec<verify::Misfit> {
+    let values: Vec<_> = g.values().collect();
+    for v in values {
+        g.facts_mut(v).sym = None;
+    }
+    let mut misfits = Vec::new();
+    pass::infer_graph(g, opset, &mut |node, what| misfits.push(verify::Misfit { node, what }));
+    misfits.extend(verify::check_lengths(g, opset));
+    misfits
+}
+
+fn params(g: &Graph) -> usize {
+    let float = |v| g.const_tensor(v).filter(|t| t.dtype().is_float()).map_or(0, |t| t.len());
+    g.values().map(float).sum()
+}
+
+fn random(n: usize, seed: u64) -> Vec<f64> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..n).map(|_| rng.f64()).collect()
+}

@@ -1,0 +1,134 @@
+//! Lengths written down in a graph: in constants, and in the arithmetic around `Shape`.
+
+use crate::ir::{Graph, OpId, Slot, ValueId};
+
+/// Where an element of an integer list comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Literal {
+    /// 0, −1 or a missing list: nothing is stated.
+    Open,
+    /// Element `element` of the constant in operand slot `slot` of `op`.
+    Const { op: OpId, slot: usize, element: usize },
+    /// The length of this axis of this value, measured when the model runs.
+    Dim(ValueId, usize),
+}
+
+/// Where element `e` of the integer list in operand slot `slot` of `op` comes from.
+pub(super) fn literal(g: &Graph, op: OpId, slot: usize, e: usize) -> Option<Literal> {
+    let Some(value) = g.operand(op, slot) else { return Some(Literal::Open) };
+    if let Some(t) = g.const_tensor(value) {
+        let element = *t.to_i64()?.get(e)?;
+        let open = element == 0 || element == -1;
+        return Some(if open { Literal::Open } else { Literal::Const { op, slot, element: e } });
+    }
+    if g.is_input(value) {
+        return None;
+    }
+    let maker = g.producer_op(value)?;
+    let node = g.op(maker);
+    if !node.domain.is_empty() {
+        return None;
+    }
+    match node.op_type.as_str() {
+        "Identity" | "Cast" | "Unsqueeze" | "Squeeze" => literal(g, maker, 0, e),
+        "Concat" => {
+            let mut at = 0;
+            for i in 0..node.arity() {
+                let n = vector_len(g, g.operand(maker, i)?)?;
+                if e < at + n {
+                    return literal(g, maker, i, e - at);
+                }
+                at += n;
+            }
+            None
+        }
+        "Shape" => {
+            let start = node.int_or("start", 0);
+            Some(Literal::Dim(g.operand(maker, 0)?, usize::try_from(start).ok()? + e))
+        }
+        "Gather" => {
+            let indices = g.const_operand(maker, 1)?.to_i64()?;
+            let n = vector_len(g, g.operand(maker, 0)?)?;
+            let at = crate::ops::normalize_axis(*indices.get(e)?, n)?;
+            literal(g, maker, 0, at)
+        }
+        "Slice" => {
+            let (start, _) = slice_range(g, maker)?;
+            literal(g, maker, 0, start + e)
+        }
+        _ => None,
+    }
+}
+
+/// Follows element `e` of the first result of `op` to every list that it ends up in: op, operand
+/// slot and element. False when it goes anywhere else.
+pub(super) fn spread(g: &Graph, op: OpId, e: usize, ends: &mut Vec<(OpId, usize, usize)>) -> bool {
+    let Some(value) = g.result(op, 0) else { return true };
+    if g.is_output(value) {
+        return false;
+    }
+    g.uses(value).into_iter().all(|(user, slot)| match slot {
+        Slot::Operand(i) => spread_into(g, value, e, user, i as usize, ends),
+        _ => false,
+    })
+}
+
+fn spread_into(
+    g: &Graph,
+    value: ValueId,
+    e: usize,
+    user: OpId,
+    slot: usize,
+    ends: &mut Vec<(OpId, usize, usize)>,
+) -> bool {
+    let node = g.op(user);
+    match node.op_type.as_str() {
+        _ if !node.domain.is_empty() => false,
+        "Identity" | "Cast" => spread(g, user, e, ends),
+        "Unsqueeze" | "Squeeze" if slot == 0 => spread(g, user, e, ends),
+        "Concat" => {
+            let before: Option<usize> = (0..slot).map(|i| vector_len(g, g.operand(user, i)?)).sum();
+            before.is_some_and(|at| spread(g, user, at + e, ends))
+        }
+        "Gather" if slot == 0 => {
+            let Some(n) = vector_len(g, value) else { return false };
+            let Some(indices) = g.const_operand(user, 1).and_then(|t| t.to_i64()) else {
+                return false;
+            };
+            let hits = |i: &i64| crate::ops::normalize_axis(*i, n) == Some(e);
+            let mut positions = indices.iter().enumerate().filter(|(_, i)| hits(i));
+            positions.all(|(at, _)| spread(g, user, at, ends))
+        }
+        "Slice" if slot == 0 => match slice_range(g, user) {
+            Some((start, end)) if (start..end).contains(&e) => spread(g, user, e - start, ends),
+            Some(_) => true,
+            None => false,
+        },
+        _ if slot > 0 => {
+            ends.push((user, slot, e));
+            true
+        }
+        _ => false,
+    }
+}
+
+fn vector_len(g: &Graph, value: ValueId) -> Option<usize> {
+    match &g.value(value).shape()?[..] {
+        [] => Some(1),
+        [n] => n.size(),
+        _ => None,
+    }
+}
+
+/// Start and end of a `Slice` with step 1 of a vector.
+fn slice_range(g: &Graph, op: OpId) -> Option<(usize, usize)> {
+    let n = i64::try_from(vector_len(g, g.operand(op, 0)?)?).ok()?;
+    let one = |slot: usize, name: &str| match g.op(op).ints(name) {
+        Some(list) => list.first().copied(),
+        None => g.const_operand(op, slot)?.to_i64()?.first().copied(),
+    };
+    let step = if g.operand(op, 4).is_some() { one(4, "steps")? } else { 1 };
+    let clamp = |v: i64| usize::try_from(if v < 0 { v + n } else { v }.clamp(0, n)).ok();
+    let range = (clamp(one(1, "starts")?)?, clamp(one(2, "ends")?)?);
+    (step == 1).then_some(range)
+}

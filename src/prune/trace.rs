@@ -1,0 +1,399 @@
+//! Following channels through the graph, from the weights that make them, by the operators' rules.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::lanes::{LaneId, Lanes, NoLane, Part, Reader};
+use super::sizes;
+use crate::ir::{Graph, OpId, Slot, ValueId};
+use crate::ops::axes::{self, AxisLink, AxisRef, Place, Refusal};
+use crate::ops::{self, InferCx};
+
+/// The links of an op, or why it has none.
+pub(super) type OpLinks = Rc<Result<Vec<AxisLink>, Refusal>>;
+
+/// What following the channels found.
+pub(super) struct Trace<'a> {
+    pub g: &'a Graph,
+    opset: i64,
+    pub lanes: Lanes,
+    links: HashMap<OpId, OpLinks>,
+    queue: Vec<LaneId>,
+    /// Which option of which `Either` of which op was taken.
+    chosen: HashMap<(OpId, usize), usize>,
+    /// Weight lanes that make channels, each with its op.
+    pub sources: Vec<(LaneId, OpId)>,
+    /// Weight lanes that meet channels in a sum, each with its op.
+    pub sinks: Vec<(LaneId, OpId)>,
+    /// Lanes whose so many blocks stay equally long.
+    pub equal: Vec<(LaneId, usize)>,
+    /// Lanes that must stay as they are, with the reason.
+    pub pins: Vec<(LaneId, String)>,
+    /// Lanes that must have the same classes in the same order, else both are pinned.
+    checks: Vec<(LaneId, OpId, AxisRef)>,
+}
+
+impl<'a> Trace<'a> {
+    /// Follows every channel of the graph that a weight makes.
+    pub fn run(g: &'a Graph, opset: i64) -> Trace<'a> {
+        let mut trace = Trace {
+            g,
+            opset,
+            lanes: Lanes::default(),
+            links: HashMap::new(),
+            queue: Vec::new(),
+            chosen: HashMap::new(),
+            sources: Vec::new(),
+            sinks: Vec::new(),
+            equal: Vec::new(),
+            pins: Vec::new(),
+            checks: Vec::new(),
+        };
+        for op in g.order() {
+            let links = trace.links(op);
+            for link in links.as_ref().iter().flatten() {
+                trace.seed(op, link);
+            }
+        }
+        trace.drain();
+        trace.check_lengths();
+        trace
+    }
+
+    /// The links of an op.
+    pub fn links(&mut self, op: OpId) -> OpLinks {
+        let (g, opset) = (self.g, self.opset);
+        let make = || {
+            let cx = InferCx::new(g, op, opset);
+            Rc::new(axes::links(ops::schema(g.op(op)), &cx))
+        };
+        Rc::clone(self.links.entry(op).or_insert_with(make))
+    }
+
+    fn seed(&mut self, op: OpId, link: &AxisLink) {
+        let lane = match *link {
+            AxisLink::Source { weight, .. } if self.is_const(op, weight) => {
+                self.lane(op, weight, None)
+            }
+            AxisLink::Blocked { part, rows, groups, source: true, .. } => {
+                self.lane(op, part, Some(Part { rows, groups }))
+            }
+            _ => return,
+        };
+        if let Ok(lane) = lane {
+            self.sources.push((lane, op));
+        }
+    }
+
+    fn is_const(&self, op: OpId, axis: AxisRef) -> bool {
+        matches!(axis, AxisRef::Operand(slot, _) if self.g.const_operand(op, slot).is_some())
+    }
+
+    /// The lane of an axis of an op; a new one is queued.
+    fn lane(&mut self, op: OpId, axis: AxisRef, part: Option<Part>) -> Result<LaneId, NoLane> {
+        let (value, axis, reader) = place(self.g, op, axis).ok_or(NoLane::Absent)?;
+        let (id, new) = self.lanes.lane(self.g, value, axis, reader, part)?;
+        if new {
+            self.queue.push(id);
+        }
+        Ok(id)
+    }
+
+    fn drain(&mut self) {
+        while let Some(lane) = self.queue.pop() {
+            self.visit(lane);
+        }
+    }
+
+    /// Follows a lane into every op that touches its value.
+    fn visit(&mut self, id: LaneId) {
+        let lane = self.lanes.get(id).clone();
+        let (value, g) = (lane.value, self.g);
+        if g.is_input(value) {
+            self.pin(id, "it is a graph input".into());
+        }
+        if g.is_output(value) {
+            self.pin(id, "it is a graph output".into());
+        }
+        match (g.producer(value), g.const_tensor(value)) {
+            (Some((op, slot)), _) => self.follow(id, op, AxisRef::Result(slot, lane.axis)),
+            (None, Some(t)) if t.raw().is_none() || t.dtype().bits() < 8 => {
+                self.pin(id, "a constant is stored in a form that cannot be cut".into());
+            }
+            (None, Some(_)) => {}
+            (None, None) if !g.is_input(value) => self.pin(id, "it comes from outside".into()),
+            (None, None) => {}
+        }
+        for (op, slot) in g.uses(value) {
+            match slot {
+                Slot::Operand(i) => {
+                    let at = (op, i as usize);
+                    if lane.reader.is_none_or(|r| r == at) {
+                        self.follow(id, op, AxisRef::Operand(at.1, lane.axis));
+                    }
+                }
+                _ if lane.reader.is_none() => {
+                    let why = format!("{}: a subgraph reads it", g.label(op));
+                    self.pin(id, why);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn pin(&mut self, lane: LaneId, why: String) {
+        self.pins.push((lane, why));
+    }
+
+    fn pin_at(&mut self, lane: LaneId, op: OpId, why: &str) {
+        self.pin(lane, format!("{}: {why}", self.g.label(op)));
+    }
+
+    /// Applies what the rule of `op` says about one of its axes.
+    fn follow(&mut self, id: LaneId, op: OpId, at: AxisRef) {
+        let links = self.links(op);
+        let links = match links.as_ref() {
+            Ok(links) => links,
+            Err(why) => return self.pin_at(id, op, why),
+        };
+        let mut followed = false;
+        for (k, link) in links.iter().enumerate() {
+            followed |= self.apply(id, op, at, k, link);
+        }
+        if !followed {
+            self.pin_at(id, op, "it does not keep this axis apart from others");
+        }
+    }
+
+    /// Applies one link if it speaks of the axis; true when it did.
+    fn apply(&mut self, id: LaneId, op: OpId, at: AxisRef, k: usize, link: &AxisLink) -> bool {
+        match link {
+            AxisLink::Same(refs) if refs.contains(&at) => self.same(id, op, at, refs, false),
+            AxisLink::Broadcast(refs) if refs.contains(&at) => self.same(id, op, at, refs, true),
+            AxisLink::Source { weight, result } if at == *weight || at == *result => {
+                self.same(id, op, at, &[*weight, *result], false);
+            }
+            AxisLink::Contract(a, b) if at == *a || at == *b => {
+                self.same(id, op, at, &[*a, *b], false);
+                for side in [*a, *b] {
+                    if self.is_const(op, side)
+                        && let Ok(lane) = self.lane(op, side, None)
+                    {
+                        self.sinks.push((lane, op));
+                    }
+                }
+            }
+            AxisLink::Blocked { axis, part, rows, groups, source } => {
+                if at != *axis && at != *part {
+                    return false;
+                }
+                let spec = Some(Part { rows: *rows, groups: *groups });
+                let sides = (self.lane(op, *axis, None), self.lane(op, *part, spec));
+                if let Some((a, p)) = self.pair(id, op, sides) {
+                    self.lanes.join_all(a, p);
+                    self.equal.push((a, *groups));
+                    if !source {
+                        self.sinks.push((p, op));
+                    }
+                }
+            }
+            AxisLink::Equal(axis, groups) if at == *axis => {
+                self.equal.push((id, *groups));
+                return false;
+            }
+            AxisLink::Map(a, b, pairs) if at == *a || at == *b => self.map(id, op, *a, *b, pairs),
+            AxisLink::Either(options) => return self.either(id, op, at, k, options),
+            AxisLink::Mixed(axis) if at == *axis => {
+                self.pin_at(id, op, "it mixes the values along this axis (approximate)");
+            }
+            AxisLink::Fixed(axis, why) if at == *axis => self.pin_at(id, op, why),
+            AxisLink::Lengths { of, at: place } => {
+                for (e, _) in of.iter().enumerate().filter(|(_, r)| **r == at) {
+                    self.length(id, op, at, *place, e);
+                }
+                return false;
+            }
+            AxisLink::Bound { on, at: Place::Operand(slot), .. } if at == *on => {
+                if self.g.const_operand(op, *slot).is_none() {
+                    self.pin_at(id, op, "its bounds are computed");
+                }
+                return false;
+            }
+            AxisLink::Measured(axis, e) if at == *axis => self.measured(id, op, *e),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Joins the lane with the other axes, index by index.
+    fn same(&mut self, id: LaneId, op: OpId, at: AxisRef, refs: &[AxisRef], broadcast: bool) {
+        let len = self.lanes.get(id).len as usize;
+        for r in refs.iter().filter(|r| **r != at) {
+            match self.length_of(op, *r) {
+                Some(1) if broadcast && len != 1 => continue,
+                Some(n) if broadcast && len == 1 && n != 1 => continue,
+                _ => {}
+            }
+            match self.lane(op, *r, None) {
+                Ok(other) if self.lanes.get(other).len as usize == len => {
+                    self.lanes.join_all(id, other);
+                }
+                Ok(other) => {
+                    let n = self.lanes.get(other).len as usize;
+                    self.no_lane(id, op, NoLane::Differs(n));
+                }
+                Err(why) => self.no_lane(id, op, why),
+            }
+        }
+    }
+
+    fn length_of(&self, op: OpId, at: AxisRef) -> Option<usize> {
+        let (value, axis, _) = place(self.g, op, at)?;
+        self.g.value(value).shape()?.get(axis)?.size()
+    }
+
+    fn no_lane(&mut self, id: LaneId, op: OpId, why: NoLane) {
+        let why = match why {
+            NoLane::Absent => return,
+            NoLane::Unknown => "the length of an axis that goes with it is not known".to_owned(),
+            NoLane::Differs(n) => {
+                format!("it meets an axis of {n} where it has {}", self.lanes.get(id).len)
+            }
+            NoLane::Clash => "its weight is read in two ways".to_owned(),
+        };
+        self.pin_at(id, op, &why);
+    }
+
+    /// Both lanes, when they are there and equally long; else `id` is pinned.
+    fn pair(
+        &mut self,
+        id: LaneId,
+        op: OpId,
+        sides: (Result<LaneId, NoLane>, Result<LaneId, NoLane>),
+    ) -> Option<(LaneId, LaneId)> {
+        match sides {
+            (Ok(a), Ok(b)) if self.lanes.get(a).len == self.lanes.get(b).len => Some((a, b)),
+            (Ok(a), Ok(b)) => {
+                let other = if a == id { b } else { a };
+                let n = self.lanes.get(other).len as usize;
+                self.no_lane(id, op, NoLane::Differs(n));
+                None
+            }
+            (Err(why), _) | (_, Err(why)) => {
+                self.no_lane(id, op, why);
+                None
+            }
+        }
+    }
+
+    fn map(&mut self, id: LaneId, op: OpId, a: AxisRef, b: AxisRef, pairs: &[(u32, u32)]) {
+        match (self.lane(op, a, None), self.lane(op, b, None)) {
+            (Ok(a), Ok(b)) => {
+                let (n, m) = (self.lanes.get(a).len, self.lanes.get(b).len);
+                if pairs.iter().any(|&(i, j)| i >= n || j >= m) {
+                    return self.pin_at(id, op, "its lengths do not fit");
+                }
+                for &(i, j) in pairs {
+                    self.lanes.join(a, i, b, j);
+                }
+            }
+            (Err(why), _) | (_, Err(why)) => self.no_lane(id, op, why),
+        }
+    }
+
+    /// Takes the option that ties the axis to one that channels run along already, else the first.
+    fn either(&mut self, id: LaneId, op: OpId, at: AxisRef, k: usize, all: &[AxisLink]) -> bool {
+        let ends = |o: usize| match &all[o] {
+            AxisLink::Map(a, b, _) if at == *a => Some(*b),
+            AxisLink::Map(a, b, _) if at == *b => Some(*a),
+            _ => None,
+        };
+        let mut fitting = (0..all.len()).filter(|o| ends(*o).is_some());
+        let Some(first) = fitting.clone().next() else { return false };
+        let option = match self.chosen.get(&(op, k)) {
+            Some(&option) => option,
+            None => {
+                let met = |o: &usize| ends(*o).is_some_and(|r| self.has_lane(op, r));
+                fitting.find(met).unwrap_or(first)
+            }
+        };
+        self.chosen.insert((op, k), option);
+        match (&all[option], ends(option)) {
+            (AxisLink::Map(a, b, pairs), Some(_)) => self.map(id, op, *a, *b, pairs),
+            _ => self.pin_at(id, op, "it ties the axis to another one that is cut differently"),
+        }
+        true
+    }
+
+    fn has_lane(&self, op: OpId, at: AxisRef) -> bool {
+        place(self.g, op, at)
+            .is_some_and(|(v, axis, reader)| self.lanes.find(self.g, v, axis, reader).is_some())
+    }
+
+    /// An op states the length of the axis as element `e` of a list: the list can be rewritten, or
+    /// follows by itself.
+    fn length(&mut self, id: LaneId, op: OpId, at: AxisRef, place: Place, e: usize) {
+        let Place::Operand(slot) = place else { return };
+        match sizes::literal(self.g, op, slot, e) {
+            Some(sizes::Literal::Open | sizes::Literal::Const { .. }) => {}
+            Some(sizes::Literal::Dim(v, axis)) => {
+                match self.lanes.lane(self.g, v, axis, None, None) {
+                    Ok((lane, new)) => {
+                        if new {
+                            self.queue.push(lane);
+                        }
+                        self.checks.push((lane, op, at));
+                    }
+                    Err(why) => self.no_lane(id, op, why),
+                }
+            }
+            None => self.pin_at(id, op, "it states the length in a form that cannot be rewritten"),
+        }
+    }
+
+    /// `Shape` reads the length: where it goes must follow the axis.
+    fn measured(&mut self, id: LaneId, op: OpId, e: usize) {
+        let mut ends = Vec::new();
+        if !sizes::spread(self.g, op, e, &mut ends) {
+            return self.pin_at(id, op, "the length is used in a computation");
+        }
+        for (reader, slot, e) in ends {
+            let links = self.links(reader);
+            let of = links.as_ref().iter().flatten().find_map(|l| match l {
+                AxisLink::Lengths { of, at: Place::Operand(s) } if *s == slot => of.get(e).copied(),
+                _ => None,
+            });
+            match of {
+                Some(axis) => self.checks.push((id, reader, axis)),
+                None => self.pin_at(id, reader, "the length is used in a computation"),
+            }
+        }
+    }
+
+    fn check_lengths(&mut self) {
+        for (lane, op, axis) in std::mem::take(&mut self.checks) {
+            let other = place(self.g, op, axis)
+                .and_then(|(v, axis, reader)| self.lanes.find(self.g, v, axis, reader));
+            if other.is_some_and(|o| self.lanes.equal(lane, o)) {
+                continue;
+            }
+            let why = "it takes the length of an axis that is cut differently";
+            self.pin_at(lane, op, why);
+            if let Some(other) = other {
+                self.pin_at(other, op, why);
+            }
+        }
+    }
+}
+
+/// The value, axis and reader that an axis of an op means.
+pub(super) fn place(
+    g: &Graph,
+    op: OpId,
+    axis: AxisRef,
+) -> Option<(ValueId, usize, Option<Reader>)> {
+    match axis {
+        AxisRef::Operand(slot, axis) => Some((g.operand(op, slot)?, axis, Some((op, slot)))),
+        AxisRef::Result(slot, axis) => Some((g.result(op, slot)?, axis, None)),
+    }
+}
