@@ -159,10 +159,12 @@ impl Dim {
         match other.known() {
             Some(c) if c > 0 => {
                 let (whole, rest) = a.split_multiples(c);
-                match rest.as_constant() {
-                    Some(r) => &whole.into_dim() + &Dim::Known(div_floor(r, c)),
-                    None => &whole.into_dim() + &Dim::op(DimOp::FloorDiv, rest, b),
-                }
+                let quotient = match (rest.as_constant(), rest.nested_floor(c)) {
+                    (Some(r), _) => Dim::Known(div_floor(r, c)),
+                    (None, Some(flat)) => flat,
+                    (None, None) => Dim::op(DimOp::FloorDiv, rest, b),
+                };
+                &whole.into_dim() + &quotient
             }
             _ => Dim::op(DimOp::FloorDiv, a, b),
         }
@@ -368,6 +370,21 @@ impl Poly {
         (Poly(whole), Poly(rest))
     }
 
+    /// `floor(self / c)` as one division, when `self` is `floor(a / b) + k` with a known `b`:
+    /// `floor((a + b * k) / (b * c))`.
+    fn nested_floor(&self, c: i64) -> Option<Dim> {
+        let mut terms = self.0.iter().filter(|(m, _)| !m.is_empty());
+        let (monomial, factor) = terms.next().filter(|_| self.0.len() <= 2)?;
+        let ([(Atom::Op(DimOp::FloorDiv, a, b), 1)], 1, None) =
+            (&monomial[..], *factor, terms.next())
+        else {
+            return None;
+        };
+        let b = b.as_constant().filter(|b| *b > 0)?;
+        let inner = a.add(&Poly::constant_of(b.checked_mul(self.constant())?), 1)?;
+        Some(inner.into_dim().floor_div(&Dim::Known(b.checked_mul(c)?)))
+    }
+
     fn substitute(&self, bind: &dyn Fn(&Atom) -> Option<Dim>) -> Dim {
         let mut sum = Dim::Known(0);
         for (m, &c) in &self.0 {
@@ -470,6 +487,9 @@ impl fmt::Display for Dim {
 
 impl fmt::Display for Poly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("0");
+        }
         // Largest monomial first, so that the constant comes last.
         for (i, (m, &c)) in self.0.iter().rev().enumerate() {
             match (i, c < 0) {
@@ -537,6 +557,8 @@ mod tests {
         let half = n().floor_div(&Dim::Known(2));
         assert_eq!(half.to_string(), "floor((N)/(2))");
         assert!(half.at_least(0));
+        let again = (&half + &Dim::Known(1)).floor_div(&Dim::Known(2));
+        assert_eq!(again.to_string(), "floor((N + 2)/(4))");
     }
 
     #[test]

@@ -49,6 +49,13 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
     commutative("BitwiseXor", infer_broadcast),
     OpSchema { infer: infer_cast, eval: Some(eval_cast::cast), ..unary("Cast") },
     OpSchema {
+        infer: |cx| {
+            cx.set(0, cast_target(cx.op()), cx.shape(0).cloned());
+            Ok(())
+        },
+        ..unary("BitCast")
+    },
+    OpSchema {
         infer: infer_cast_like,
         axes: Axes::Pinned,
         eval: Some(eval_cast::cast_like),

@@ -39,6 +39,14 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
         macs: matmul_macs,
         ..OpSchema::new("QLinearMatMul")
     },
+    OpSchema {
+        infer: |cx| {
+            let batch = cx.shape(0).map(|x| x[..x.len().saturating_sub(2)].to_vec());
+            cx.set(0, cx.dtype(0), batch);
+            Ok(())
+        },
+        ..OpSchema::new("Det")
+    },
 ];
 
 fn infer_gemm(cx: &mut InferCx) -> Result<(), InferError> {

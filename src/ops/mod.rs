@@ -34,6 +34,8 @@ mod rnn;
 mod sequence;
 mod signal;
 mod slicing;
+#[cfg(test)]
+mod tests;
 mod text;
 mod window;
 
@@ -173,7 +175,7 @@ pub fn schemas() -> impl Iterator<Item = &'static OpSchema> {
 }
 
 #[cfg(test)]
-mod tests {
+mod table_tests {
     use super::*;
 
     #[test]
@@ -183,5 +185,49 @@ mod tests {
         let all = names.len();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    /// All operators that the default domain has or had up to version 27.
+    const OPERATORS: &str = "\
+        Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention \
+        AveragePool BatchNormalization Bernoulli BitCast BitShift BitwiseAnd BitwiseNot \
+        BitwiseOr BitwiseXor BlackmanWindow Cast CastLike CausalConvWithState Ceil Celu \
+        CenterCropPad Clip Col2Im Compress Concat ConcatFromSequence Constant \
+        ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh CumProd CumSum DFT \
+        DeformConv DepthToSpace DequantizeLinear Det Div Dropout DynamicQuantizeLinear \
+        Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements \
+        GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater \
+        GreaterOrEqual GridSample GroupNormalization HammingWindow HannWindow HardSigmoid \
+        HardSwish Hardmax Identity If ImageDecoder InstanceNormalization IsInf IsNaN LRN \
+        LSTM LayerNormalization LeakyRelu Less LessOrEqual LinearAttention Log LogSoftmax \
+        Loop LpNormalization LpPool MatMul MatMulInteger Max MaxPool MaxRoiPool MaxUnpool \
+        Mean MeanVarianceNormalization MelWeightMatrix Min Mish Mod Mul Multinomial Neg \
+        NegativeLogLikelihoodLoss NonMaxSuppression NonZero Not OneHot Optional \
+        OptionalGetElement OptionalHasElement Or PRelu Pad Pow QLinearConv QLinearMatMul \
+        QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform \
+        RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp \
+        ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare RegexFullMatch \
+        Relu Reshape Resize ReverseSequence RoiAlign RotaryEmbedding Round STFT Scan Scatter \
+        ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty \
+        SequenceErase SequenceInsert SequenceLength SequenceMap Shape Shrink Sigmoid Sign \
+        Sin Sinh Size Slice Softmax SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth \
+        Split SplitToSequence Sqrt Squeeze StringConcat StringNormalizer StringSplit Sub Sum \
+        Swish Tan Tanh TensorScatter TfIdfVectorizer ThresholdedRelu Tile TopK Transpose \
+        Trilu Unique Unsqueeze Upsample Where Xor";
+
+    #[test]
+    fn every_operator_of_the_default_domain_has_a_schema() {
+        let names: Vec<&str> = schemas().map(|s| s.op_type).collect();
+        let missing: Vec<&str> =
+            OPERATORS.split_whitespace().filter(|op| !names.contains(op)).collect();
+        assert_eq!(missing, [""; 0]);
+    }
+
+    #[test]
+    fn results_that_change_from_run_to_run_are_not_deterministic() {
+        let random: Vec<&str> = schemas().filter(|s| !s.deterministic).map(|s| s.op_type).collect();
+        for op in ["RandomNormal", "RandomUniformLike", "Bernoulli", "Multinomial"] {
+            assert!(random.contains(&op), "{op}");
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::inspect::fed_inputs;
-use crate::ir::{Atom, Dim, Graph, Model, Type};
-use crate::pass::infer_graph;
+use crate::ir::{Atom, DType, Dim, Graph, Model, OpId, Tensor, Type, ValueId};
+use crate::ops::{self, EvalCx};
+use crate::pass::infer_op;
 
 /// A size that a symbol is taken to have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +30,12 @@ pub(super) struct Bound {
 /// Gives sizes to the symbols of the inputs: those of `dims`, and 1 for what looks like a batch.
 pub(super) fn bind(model: &Model, dims: &[(String, i64)]) -> Bound {
     let mut graph = model.graph.clone();
+    // Nobody overrides a default here.
+    for v in graph.inputs().to_vec() {
+        if graph.initializer(v).is_some() {
+            graph.remove_input(v);
+        }
+    }
     let names = name_axes(&mut graph);
     let mut sizes: BTreeMap<String, Binding> = BTreeMap::new();
     let mut free = BTreeSet::new();
@@ -55,12 +62,56 @@ pub(super) fn bind(model: &Model, dims: &[(String, i64)]) -> Bound {
     if !sizes.is_empty() {
         substitute(&mut graph, &lookup);
     }
-    infer_graph(&mut graph, model.default_opset(), &mut |_, _| {});
+    settle(&mut graph, model.default_opset());
     Bound {
         graph,
         bindings: sizes.into_values().collect(),
         free: free.into_iter().filter(|f| !f.is_empty()).collect(),
     }
+}
+
+/// Infers shapes, and computes the small tensors that shapes depend on, as constant folding would.
+fn settle(g: &mut Graph, opset: i64) {
+    for op in g.order() {
+        // An op that contradicts its operator keeps what the file says.
+        let _ = infer_op(g, op, opset, &mut |_, _| {});
+        let Some(results) = compute(g, op, opset) else { continue };
+        for (v, tensor) in g.results(op).into_iter().zip(results) {
+            if let Some(v) = v {
+                g.set_data(v, tensor);
+            }
+        }
+    }
+}
+
+/// Elements beyond which a tensor is data, not shape arithmetic.
+const SMALL: usize = 256;
+
+fn compute(g: &Graph, id: OpId, opset: i64) -> Option<Vec<Tensor>> {
+    let op = g.op(id);
+    let schema = ops::schema(op).filter(|s| s.deterministic && op.bodies.is_empty())?;
+    if op.has_ref_attrs() || op.is("DequantizeLinear") || op.is("QuantizeLinear") {
+        return None;
+    }
+    let eval = schema.eval?;
+    let operands: Vec<Option<Tensor>> = g
+        .operands(id)
+        .into_iter()
+        .map(|v| v.map(|v| known(g, v)).map_or(Some(None), |t| t.map(Some)))
+        .collect::<Option<_>>()?;
+    let operands: Vec<Option<&Tensor>> = operands.iter().map(Option::as_ref).collect();
+    eval(&EvalCx { op, opset, operands: &operands, max_bytes: SMALL * 8 })
+}
+
+/// The value, when it is a small constant or shape inference knows all its elements.
+fn known(g: &Graph, v: ValueId) -> Option<Tensor> {
+    if let Some(t) = g.const_tensor(v).filter(|t| t.len() <= SMALL) {
+        return Some(t.clone());
+    }
+    let value = g.value(v);
+    let elements: Vec<i64> = value.sym.as_ref()?.iter().map(Dim::known).collect::<Option<_>>()?;
+    let dims = value.sizes().filter(|_| value.dtype() == Some(DType::I64))?;
+    (crate::ir::element_count(&dims)? == elements.len()).then(|| Tensor::of(&dims, &elements))
 }
 
 /// Names of all symbols of the inputs, each with whether it looks like a batch. Axes without a name

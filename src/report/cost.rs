@@ -127,6 +127,10 @@ fn source(g: &Graph, mut v: ValueId) -> (ValueId, bool) {
                 true
             }
             "Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" => true,
+            "Cast" | "Mul" | "Sub" if !dequantized => match by_hand(g, op) {
+                Some(from) => return (from, true),
+                None => false,
+            },
             _ => false,
         };
         match g.operand(op, 0).filter(|_| moves) {
@@ -135,6 +139,20 @@ fn source(g: &Graph, mut v: ValueId) -> (ValueId, bool) {
         }
     }
     (v, dequantized)
+}
+
+/// The narrow integers behind `Cast`, or `Cast` and a constant `Sub` and `Mul`: weights that were
+/// quantized by hand.
+fn by_hand(g: &Graph, mut op: OpId) -> Option<ValueId> {
+    for outer in ["Mul", "Sub"] {
+        if g.op(op).is(outer) {
+            constant(g, g.operand(op, 1)?)?;
+            op = g.producer_op(g.operand(op, 0)?)?;
+        }
+    }
+    let from = g.operand(op, 0).filter(|_| g.op(op).is("Cast"))?;
+    let t = constant(g, from)?;
+    super::inspect::stands_for_floats(g, op, t).then_some(from)
 }
 
 /// What the op computes in: `int8`, `float16`, …; `int4 weights` when only those are quantized.

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::bind::{self, Binding};
 use super::cost;
-use crate::ir::{DType, Graph, Model, Tensor, TensorData, ValueId, for_each_graph};
+use crate::ir::{
+    Atom, DType, Dim, Graph, Model, OpId, Tensor, TensorData, ValueId, for_each_graph,
+};
 
 /// A model at a glance.
 #[derive(Clone, Debug, Serialize)]
@@ -37,7 +39,7 @@ pub struct Summary {
     pub params: usize,
     /// Multiply-accumulates of one run; `None` when they depend on free symbols.
     pub macs: Option<i64>,
-    /// The same as an expression, when it has symbols.
+    /// The same as an expression, when it has symbols of the inputs and no others.
     pub macs_formula: Option<String>,
     /// Number of ops whose multiply-accumulates are not known; the count leaves them out.
     pub macs_unknown_ops: usize,
@@ -122,9 +124,9 @@ pub fn summarize(model: &Model, dims: &[(String, i64)]) -> Summary {
         ops: histogram(model),
         foreign_ops: foreign_ops(model),
         functions: model.functions.len(),
-        params: params(g),
+        params: params(&model.graph),
         macs,
-        macs_formula: macs.is_none().then(|| costs.macs.to_string()),
+        macs_formula: formula(&costs.macs),
         macs_unknown_ops: costs.unknown,
         weight_bytes: stored.values().sum(),
         bytes_by_type: stored,
@@ -189,6 +191,12 @@ fn share(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
+fn formula(macs: &Dim) -> Option<String> {
+    let mut named = matches!(macs, Dim::Sym(_));
+    macs.for_each_symbol(&mut |atom| named &= matches!(atom, Atom::Name(_)));
+    named.then(|| macs.to_string())
+}
+
 fn domain_name(domain: &str) -> &str {
     if domain.is_empty() { "ai.onnx" } else { domain }
 }
@@ -241,10 +249,17 @@ pub(super) fn is_param(g: &Graph, v: ValueId) -> bool {
         match (g.op(op).op_type.as_str(), i) {
             ("DequantizeLinear", 0) | ("ConvInteger" | "MatMulInteger", 0 | 1) => true,
             ("QLinearConv" | "QLinearMatMul", 0 | 3) | ("QLinearConv", 8) => true,
+            ("Cast", 0) => float || (t.len() > 1 && stands_for_floats(g, op, t)),
             ("DequantizeLinear" | "QuantizeLinear" | "QLinearConv" | "QLinearMatMul", 1..) => false,
             _ => float,
         }
     })
+}
+
+/// Narrow integers that a `Cast` turns into floats: weights that someone quantized by hand.
+pub(super) fn stands_for_floats(g: &Graph, cast: OpId, t: &Tensor) -> bool {
+    let to = g.op(cast).int("to").and_then(|to| i32::try_from(to).ok()).and_then(DType::from_code);
+    t.dtype().is_int() && t.dtype().bits() <= 8 && to.is_some_and(DType::is_float)
 }
 
 fn params(graph: &Graph) -> usize {
