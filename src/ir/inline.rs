@@ -15,7 +15,9 @@ impl Graph {
         let inner = std::mem::take(&mut self.op_mut(op).bodies[body]);
         self.inline(op, &inner, inputs, &captured);
         self.op_mut(op).bodies[body] = inner;
+        let read = self.reads(op).collect();
         self.remove_op(op);
+        self.remove_dead(read);
     }
 
     /// Copies the contents of `inner` to where `op` stands and gives them its results, in order.

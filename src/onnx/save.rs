@@ -140,7 +140,8 @@ fn externalize(proto: &mut pb::ModelProto, file: &str, from: usize) -> Vec<Bytes
 }
 
 pub(super) fn encode_model(model: &Model) -> Result<(pb::ModelProto, SavedNames), SaveError> {
-    let mut writer = GraphWriter { outer: Vec::new() };
+    let constant_nodes = model.ir_version < FREE_INITIALIZERS;
+    let mut writer = GraphWriter { constant_nodes, ..GraphWriter::default() };
     let (graph, names) = writer.graph(&model.graph, &HashMap::new())?;
     fn opaque<M: Message + Default>(model: &Model, field: u32) -> Vec<M> {
         let mine = model.extra.iter().filter(|(f, _)| *f == field);
@@ -164,23 +165,13 @@ pub(super) fn encode_model(model: &Model) -> Result<(pb::ModelProto, SavedNames)
 }
 
 fn function(f: &Function) -> Result<pb::FunctionProto, SaveError> {
-    let (g, _) = GraphWriter { outer: Vec::new() }.graph(&f.graph, &HashMap::new())?;
+    let (g, _) = GraphWriter::default().graph(&f.graph, &HashMap::new())?;
     let mut no_graph = |_| pb::GraphProto::default();
     let names = |infos: Vec<pb::ValueInfoProto>| {
         infos.into_iter().filter_map(|i| i.name).collect::<Vec<String>>()
     };
     // A function has no initializers: constants that passes made become `Constant` nodes.
-    let constants = g.initializer.into_iter().map(|t| pb::NodeProto {
-        output: vec![t.name().to_owned()],
-        op_type: Some("Constant".to_owned()),
-        attribute: vec![pb::AttributeProto {
-            name: Some("value".to_owned()),
-            r#type: Some(pb::attribute_proto::AttributeType::Tensor as i32),
-            t: Some(t),
-            ..Default::default()
-        }],
-        ..Default::default()
-    });
+    let constants = g.initializer.into_iter().map(constant);
     Ok(pb::FunctionProto {
         name: encode::text(&f.name),
         input: names(g.input),
@@ -197,9 +188,29 @@ fn function(f: &Function) -> Result<pb::FunctionProto, SaveError> {
     })
 }
 
+fn constant(t: pb::TensorProto) -> pb::NodeProto {
+    pb::NodeProto {
+        output: vec![t.name().to_owned()],
+        op_type: Some("Constant".to_owned()),
+        attribute: vec![pb::AttributeProto {
+            name: Some("value".to_owned()),
+            r#type: Some(pb::attribute_proto::AttributeType::Tensor as i32),
+            t: Some(t),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+/// Before this version of the format every initializer has to be a graph input.
+const FREE_INITIALIZERS: i64 = 4;
+
 /// Writes graphs; inside bodies it keeps names apart from those of the graphs around.
+#[derive(Default)]
 struct GraphWriter {
     outer: Vec<HashSet<String>>,
+    /// Constants that passes made become `Constant` nodes.
+    constant_nodes: bool,
 }
 
 impl GraphWriter {
@@ -297,14 +308,19 @@ impl GraphWriter {
         initializers.sort_unstable_by_key(|(rank, v, _)| (*rank, *v));
         infos.sort_unstable();
         notes.sort_unstable();
-        for (_, v, data) in initializers {
+        let mut constants = Vec::new();
+        for (rank, v, data) in initializers {
             match data.data() {
                 TensorData::Sparse(_) => {
                     out.sparse_initializer.push(tensor::write_sparse(data, Some(&names[&v])));
                 }
+                _ if self.constant_nodes && rank == u32::MAX && !g.is_input(v) => {
+                    constants.push(constant(tensor::write(data, &names[&v])));
+                }
                 _ => out.initializer.push(tensor::write(data, &names[&v])),
             }
         }
+        out.node.splice(0..0, constants);
         for (_, v) in infos {
             let value = g.value(v);
             out.value_info.push(info(value, &names[&v], value.ty.as_ref()));
