@@ -1,194 +1,270 @@
-//! Shapes and costs of operators, family by family, on small graphs in ONNX text.
+//! Inference and kernels, on one-line models.
 
-use crate::ir::{Atom, Dim, Graph};
+use super::{EvalCx, schema, schemas};
+use crate::ir::{Graph, Tensor, Type};
 use crate::onnx::text;
 use crate::pass::infer_graph;
 
-/// The graph of `body` with everything inferred. A contradiction fails the test.
-fn graph(opset: i64, body: &str) -> Graph {
-    let text = format!("<ir_version: 9, opset_import: [\"\" : {opset}]>\n{body}");
-    let mut model = text::parse(&text).expect("the text parses");
-    infer_graph(&mut model.graph, opset, &mut |op, what| panic!("{op}: {what}"));
-    model.graph
-}
-
-/// Type of the value `name` as text.
-fn ty(g: &Graph, name: &str) -> String {
-    let v = g.find_value(name).expect("the value is there");
-    g.value(v).ty.as_ref().map_or("?".to_owned(), |t| t.to_string())
-}
-
-/// Multiply-accumulates of the op that makes `name`.
-fn macs(g: &Graph, name: &str) -> Option<Dim> {
-    let op = g.find_value(name).and_then(|v| g.producer_op(v)).expect("an op makes it");
-    (super::schema(g.op(op)).expect("it has a schema").macs)(g, op)
-}
-
 #[test]
-fn convolutions() {
-    let g = graph(
-        17,
-        "m (float[N,4,H,W] x, float[6,2,3,3] w, float[4,3,2,2] t) => (float[a,b,c,d] y) {
-            y = Conv <group = 2, pads = [1, 1, 1, 1], strides = [2, 2]> (x, w)
-            s = Conv <group = 2, auto_pad = \"SAME_UPPER\", strides = [2, 2]> (x, w)
-            u = ConvTranspose <strides = [2, 2]> (x, t)
-            p = ConvTranspose <strides = [3, 3], output_padding = [1, 0]> (x, t)
-            o = ConvTranspose <output_shape = [9, 8]> (x, t)
-        }",
+fn every_operator_stands_once_in_the_table() {
+    let mut names: Vec<&str> = schemas().map(|s| s.op_type).collect();
+    names.sort_unstable();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}
+
+/// The graph of a model with inputs and initializers as given and `body` making `y`.
+fn graph(opset: i64, inputs: &str, constants: &str, body: &str) -> Graph {
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\": {opset}]> g ({inputs}) => (y) <{constants}> {{ {body} }}"
     );
-    assert_eq!(ty(&g, "y"), "float[N,6,floor((H + 1)/(2)),floor((W + 1)/(2))]");
-    assert_eq!(ty(&g, "s"), ty(&g, "y"));
-    assert_eq!(ty(&g, "u"), "float[N,3,2*H,2*W]");
-    assert_eq!(ty(&g, "p"), "float[N,3,3*H,3*W - 1]");
-    assert_eq!(ty(&g, "o"), "float[N,3,9,8]");
-    let one = |a: &Atom| matches!(a, Atom::Name(_)).then_some(Dim::Known(8));
-    let known = |name: &str| macs(&g, name).map(|m| m.substitute(&one));
-    assert_eq!(known("y"), Some(Dim::Known(8 * 6 * 4 * 4 * 2 * 9)));
-    assert_eq!(known("u"), Some(Dim::Known(8 * 4 * 64 * 3 * 4)));
+    text::parse(&text).expect("valid text").graph
 }
 
-#[test]
-fn products() {
-    let g = graph(
-        17,
-        "m (float[N,3] a, float[5,3] b, float[B,S,3] c, float[3,7] d) => (float[p,q] y) {
-            y = Gemm <transB = 1> (a, b)
-            z = MatMul (c, d)
-            e = Einsum <equation = \"bsk,bsk->bs\"> (c, c)
-        }",
-    );
-    assert_eq!(ty(&g, "y"), "float[N,5]");
-    assert_eq!(ty(&g, "z"), "float[B,S,7]");
-    assert_eq!(ty(&g, "e"), "float[B,S]");
-    assert_eq!(macs(&g, "y").map(|d| d.to_string()), Some("15*N".into()));
-    assert_eq!(macs(&g, "z").map(|d| d.to_string()), Some("21*B*S".into()));
-    assert_eq!(macs(&g, "e").map(|d| d.to_string()), Some("3*B*S".into()));
-}
-
-#[test]
-fn pools_and_norms() {
-    let g = graph(
-        17,
-        "m (float[N,4,10,10] x, float[4] s) => (float[a,b,c,d] y) {
-            y, i = MaxPool <kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1> (x)
-            g = GlobalAveragePool (x)
-            b = BatchNormalization (x, s, s, s, s)
-            l, mean, inv = LayerNormalization <axis = 2> (x, s)
-        }",
-    );
-    assert_eq!(ty(&g, "y"), "float[N,4,5,5]");
-    assert_eq!(ty(&g, "i"), "int64[N,4,5,5]");
-    assert_eq!(ty(&g, "g"), "float[N,4,1,1]");
-    assert_eq!(ty(&g, "b"), "float[N,4,10,10]");
-    assert_eq!(ty(&g, "mean"), "float[N,4,1,1]");
-}
-
-#[test]
-fn resampling() {
-    let g = graph(
-        18,
-        "m (float[N,3,H,W] x, float[N,5,6,2] grid) => (float[a,b,c,d] y)
-        <float[4] up = {1, 1, 2, 1.5}, float[2] down = {0.5, 0.25}, int64[2] to = {7, 9}> {
-            y = Resize (x, , up)
-            d = Resize <axes = [2, 3]> (x, , down)
-            s = Resize <axes = [3, 2]> (x, , , to)
-            g = GridSample (x, grid)
-        }",
-    );
-    assert_eq!(ty(&g, "y"), "float[N,3,2*H,floor((3*W)/(2))]");
-    assert_eq!(ty(&g, "d"), "float[N,3,floor((H)/(2)),floor((W)/(4))]");
-    assert_eq!(ty(&g, "s"), "float[N,3,9,7]");
-    assert_eq!(ty(&g, "g"), "float[N,3,5,6]");
-}
-
-#[test]
-fn recurrence_and_attention() {
-    let g = graph(
-        23,
-        "m (float[S,B,10] x, float[2,80,10] w, float[2,80,20] r, float[B,Q,24] q, float[B,K,12] k,
-            float[B,2,P,6] past) => (float[a,b,c,d] y) {
-            y, h, c = LSTM <direction = \"bidirectional\", hidden_size = 20> (x, w, r)
-            a, pk, pv = Attention <q_num_heads = 4, kv_num_heads = 2> (q, k, k, , past, past)
-        }",
-    );
-    assert_eq!(ty(&g, "y"), "float[S,2,B,20]");
-    assert_eq!(ty(&g, "h"), "float[2,B,20]");
-    assert_eq!(macs(&g, "y").map(|d| d.to_string()), Some("4800*B*S".into()));
-    assert_eq!(ty(&g, "a"), "float[B,Q,24]");
-    assert_eq!(ty(&g, "pk"), "float[B,2,P + K,6]");
-    assert_eq!(macs(&g, "a").map(|d| d.to_string()), Some("48*B*P*Q + 48*B*K*Q".into()));
-}
-
-#[test]
-fn branches_that_differ_leave_sizes_open() {
-    let g = graph(
-        17,
-        "m (bool p, float[N,4] x) => (float[a,b] y) {
-            y = If (p) <
-                then_branch = t () => (float[a,b] u) { u = Relu (x) },
-                else_branch = e () => (float[a,b] v) { v = Concat <axis = 1> (x, x) }
-            >
-        }",
-    );
-    // The file names the size that inference does not know.
-    assert_eq!(ty(&g, "y"), "float[N,b]");
-}
-
-#[test]
-fn loops_carry_what_holds_of_every_round() {
-    let g = graph(
-        17,
-        "m (float[N,4] x) => (float[a,b] grown, float[c,d] kept, float[e,f,g] stacked)
-        <int64 trips = {5}, bool yes = {1}> {
-            grown, kept, stacked = Loop (trips, yes, x, x) <
-                body = b (int64 i, bool go, float[p,q] s, float[r,t] k)
-                    => (bool on, float[u,v] s2, float[w,z] k2, float[a1,a2] out) {
-                    on = Identity (go)
-                    s2 = Concat <axis = 1> (s, k)
-                    k2 = Relu (k)
-                    out = Neg (k)
-                }
-            >
-        }",
-    );
-    assert_eq!(ty(&g, "kept"), "float[N,4]");
-    assert_eq!(ty(&g, "stacked"), "float[5,N,4]");
-    assert!(ty(&g, "grown").starts_with("float[N,") && !ty(&g, "grown").contains('8'));
-}
-
-#[test]
-fn sequences_and_quantization() {
-    let g = graph(
-        21,
-        "m (float[N,4] x, float s, int8 z) => (float[a,b] y) {
-            seq = SequenceConstruct (x, x)
-            y = ConcatFromSequence <axis = 0> (seq)
-            at = SequenceAt (seq, zero)
-            zero = Constant <value = int64 {0}> ()
-            q = QuantizeLinear (x, s, z)
-            d = DequantizeLinear (q, s, z)
-            u, us, uz = DynamicQuantizeLinear (x)
-        }",
-    );
-    assert_eq!(ty(&g, "seq"), "seq(float[N,4])");
-    assert_eq!(ty(&g, "at"), "float[N,4]");
-    assert_eq!(ty(&g, "q"), "int8[N,4]");
-    assert_eq!(ty(&g, "d"), "float[N,4]");
-    assert_eq!(ty(&g, "us"), "float[]");
-}
-
-#[test]
-fn contradictions_are_found() {
-    for body in [
-        "m (float[N,3,8,8] x, float[4,5,3,3] w) => (float[a] y) { y = Conv (x, w) }",
-        "m (float[N,3] x, float[4,5] w) => (float[a] y) { y = MatMul (x, w) }",
-        "m (float[N,3,2,2] x) => (float[a] y) { y = MaxPool <kernel_shape = [3, 3]> (x) }",
-        "m (float[N,3] x) => (float[a] y) { y = LayerNormalization <axis = 2> (x, x) }",
-    ] {
-        let text = format!("<ir_version: 9, opset_import: [\"\" : 17]>\n{body}");
-        let mut model = text::parse(&text).expect("the text parses");
-        let mut found = 0;
-        infer_graph(&mut model.graph, 17, &mut |_, _| found += 1);
-        assert_eq!(found, 1, "{body}");
+/// Type of `y` as inference sees it, and its elements when they are known.
+fn inferred(opset: i64, inputs: &str, constants: &str, body: &str) -> String {
+    let mut g = graph(opset, inputs, constants, body);
+    let mut findings = Vec::new();
+    infer_graph(&mut g, opset, &mut |_, what| findings.push(what));
+    if let Some(what) = findings.pop() {
+        return format!("error: {what}");
     }
+    let y = g.value(g.outputs()[0]);
+    let ty = y.ty.as_ref().map_or("?".to_owned(), Type::to_string);
+    let elements = y.sym.as_ref().map(|s| s.iter().map(|d| d.to_string()).collect::<Vec<_>>());
+    ty + &elements.map_or(String::new(), |e| format!(" {{{}}}", e.join(", ")))
+}
+
+/// Rows of opset, inputs, constants, body and what is inferred.
+type Row = (i64, &'static str, &'static str, &'static str, &'static str);
+
+fn check(rows: &[Row]) {
+    for (opset, inputs, constants, body, want) in rows {
+        assert_eq!(inferred(*opset, inputs, constants, body), *want, "{body}");
+    }
+}
+
+#[test]
+fn elementwise_shapes() {
+    check(&[
+        (17, "float[N,1,3] a, float[4,1] b", "", "y = Add (a, b)", "float[N,4,3]"),
+        (17, "float[N] a, float[5] b", "", "y = Mul (a, b)", "float[5]"),
+        (
+            17,
+            "float[2] a, float[3] b",
+            "",
+            "y = Mul (a, b)",
+            "error: sizes 2 and 3 do not broadcast",
+        ),
+        (
+            6,
+            "float[2,3] a, float[2] b",
+            "",
+            "y = Add <broadcast = 1, axis = 0> (a, b)",
+            "float[2,3]",
+        ),
+        (17, "float[N] a, float[N] b", "", "y = Less (a, b)", "bool[N]"),
+        (17, "int64[N] a", "", "y = Cast <to = 10> (a)", "float16[N]"),
+        (17, "bool[1,3] c, float[2,1] a, float b", "", "y = Where (c, a, b)", "float[2,3]"),
+        (17, "float[N,2] a, float[2] b, float[1] c", "", "y = Max (a, b, c)", "float[N,2]"),
+    ]);
+}
+
+#[test]
+fn shape_arithmetic_carries_symbols() {
+    check(&[
+        (17, "float[N,3,H] x", "", "y = Shape (x)", "int64[3] {N, 3, H}"),
+        (17, "float[N,3,H] x", "", "y = Shape <start = -2> (x)", "int64[2] {3, H}"),
+        (17, "float[N,3,H] x", "", "y = Size (x)", "int64[] {3*H*N}"),
+        (
+            17,
+            "float[N,3,H] x",
+            "int64 i = {2}, int64[1] two = {2}, int64[1] ax = {0}",
+            "s = Shape (x) h = Gather (s, i) u = Unsqueeze (h, ax) y = Mul (u, two)",
+            "int64[1] {2*H}",
+        ),
+        (
+            17,
+            "float[N,8] x",
+            "int64[1] from = {0}, int64[1] to = {1}, int64[1] m = {-1}",
+            "s = Shape (x) n = Slice (s, from, to) t = Concat <axis = 0> (n, m) y = Reshape (x, t)",
+            "float[N,8]",
+        ),
+        (
+            17,
+            "float[N,8] x",
+            "int64[1] m = {-1}",
+            "s = Shape (x) k = ConstantOfShape <value = int64[1] {-1}> (two) e = Equal (s, k) \
+             two = Shape (s) y = Where (e, k, s)",
+            "int64[2] {N, 8}",
+        ),
+        (
+            17,
+            "float[N,8] x",
+            "",
+            "s = Shape (x) y = ReduceProd <keepdims = 0> (s)",
+            "int64[] {8*N}",
+        ),
+        (
+            17,
+            "float[N] x",
+            "int64 a = {0}, int64 d = {1}",
+            "s = Size (x) y = Range (a, s, d)",
+            "int64[N]",
+        ),
+    ]);
+}
+
+#[test]
+fn reshapes() {
+    check(&[
+        (17, "float[N,7,7,64] x", "int64[2] s = {0, -1}", "y = Reshape (x, s)", "float[N,3136]"),
+        (17, "float[N,6] x", "int64[3] s = {-1, 2, 3}", "y = Reshape (x, s)", "float[N,2,3]"),
+        (
+            17,
+            "float[2,3] x",
+            "int64[2] s = {4, 2}",
+            "y = Reshape (x, s)",
+            "error: 6 elements do not fill 8",
+        ),
+        (
+            17,
+            "float[0,3] x",
+            "int64[2] s = {3, 0}",
+            "y = Reshape <allowzero = 1> (x, s)",
+            "float[3,0]",
+        ),
+        (4, "float[2,3] x", "", "y = Reshape <shape = [3, -1]> (x)", "float[3,2]"),
+        (17, "float[N,2,3] x", "", "y = Flatten <axis = 2> (x)", "float[2*N,3]"),
+        (11, "float[1,N,1] x", "", "y = Squeeze <axes = [0, -1]> (x)", "float[N]"),
+        (13, "float[1,N,1] x", "int64[1] a = {0}", "y = Squeeze (x, a)", "float[N,1]"),
+        (13, "float[N] x", "int64[2] a = {0, -1}", "y = Unsqueeze (x, a)", "float[1,N,1]"),
+    ]);
+}
+
+#[test]
+fn movement() {
+    check(&[
+        (17, "float[N,3,4] x", "", "y = Transpose <perm = [2, 0, 1]> (x)", "float[4,N,3]"),
+        (17, "float[N,3] a, float[N,M] b", "", "y = Concat <axis = 1> (a, b)", "float[N,M + 3]"),
+        (
+            17,
+            "float[2,3] a, float[3,3] b",
+            "",
+            "y = Concat <axis = 1> (a, b)",
+            "error: sizes 2 and 3 do not join",
+        ),
+        (17, "float[N,1] x", "int64[3] s = {4, 1, 5}", "y = Expand (x, s)", "float[4,N,5]"),
+        (17, "float[N,2] x", "int64[2] r = {1, 3}", "y = Tile (x, r)", "float[N,6]"),
+        (17, "float[N,8,H,W] x", "", "y = DepthToSpace <blocksize = 2> (x)", "float[N,2,2*H,2*W]"),
+        (17, "float[N,2,4,6] x", "", "y = SpaceToDepth <blocksize = 2> (x)", "float[N,8,2,3]"),
+        (13, "float[N,6] x", "", "y, z = Split <axis = 1> (x)", "float[N,3]"),
+        (18, "float[7] x", "", "y, z = Split <num_outputs = 2> (x)", "float[4]"),
+        (11, "float[N,4] x", "int64[4] p = {0, 1, 0, 2}", "y = Pad (x, p)", "float[N,7]"),
+        (
+            9,
+            "float[8,N] x",
+            "",
+            "y = Slice <axes = [0], starts = [1], ends = [-1]> (x)",
+            "float[6,N]",
+        ),
+        (
+            13,
+            "float[N,S] x",
+            "int64[1] s = {1}, int64[1] e = {9223372036854775807}, int64[1] a = {0}",
+            "y = Slice (x, s, e, a)",
+            "float[max(0, -min(1, N) + N),S]",
+        ),
+        (
+            13,
+            "float[5] x",
+            "int64[1] s = {-1}, int64[1] e = {-9223372036854775807}, int64[1] a = {0}, int64[1] k = {-2}",
+            "y = Slice (x, s, e, a, k)",
+            "float[3]",
+        ),
+    ]);
+}
+
+#[test]
+fn indexing_and_reductions() {
+    check(&[
+        (17, "float[N,5,6] x, int64[2,3] i", "", "y = Gather <axis = 1> (x, i)", "float[N,2,3,6]"),
+        (17, "float[4,5,6] x, int64[7,2] i", "", "y = GatherND (x, i)", "float[7,6]"),
+        (17, "int64[N] i, float[2] v", "int64 d = {10}", "y = OneHot (i, d, v)", "float[N,10]"),
+        (17, "float[N,5,6] x", "", "y = ReduceMean <axes = [1], keepdims = 0> (x)", "float[N,6]"),
+        (18, "float[N,5,6] x", "int64[1] a = {-1}", "y = ReduceMean (x, a)", "float[N,5,1]"),
+        (18, "float[N,5] x", "", "y = ReduceMean <noop_with_empty_axes = 1> (x)", "float[N,5]"),
+        (18, "float[N,5] x", "", "y = ReduceMean (x)", "float[1,1]"),
+        (17, "float[N,5] x", "", "y = ArgMax <axis = 1> (x)", "int64[N,1]"),
+        (17, "float[N,5] x", "int64[1] k = {3}", "y, z = TopK (x, k)", "float[N,3]"),
+    ]);
+}
+
+/// `y` computed by the native kernels, from constants only.
+fn evaluated(opset: i64, constants: &str, body: &str, max_bytes: usize) -> Option<Tensor> {
+    let g = graph(opset, "", constants, body);
+    let op = g.producer_op(g.outputs()[0])?;
+    let operands: Vec<Option<&Tensor>> =
+        (0..g.op(op).arity()).map(|i| g.const_operand(op, i)).collect();
+    let eval = schema(g.op(op))?.eval?;
+    let slot = g.producer(g.outputs()[0])?.1;
+    eval(&EvalCx { op: g.op(op), opset, operands: &operands, max_bytes })?.into_iter().nth(slot)
+}
+
+fn ints(constants: &str, body: &str) -> Option<Vec<i64>> {
+    evaluated(17, constants, body, 1 << 20)?.to_i64()
+}
+
+#[test]
+fn integer_kernels() {
+    let rows: &[(&str, &str, Option<&[i64]>)] = &[
+        ("int64[2] a = {-7, 7}, int64 b = {2}", "y = Div (a, b)", Some(&[-3, 3])),
+        ("int64[1] a = {1}, int64[1] b = {0}", "y = Div (a, b)", None),
+        ("int64[2] a = {-7, 7}, int64 b = {3}", "y = Mod (a, b)", Some(&[2, 1])),
+        ("int64[2] a = {-7, 7}, int64 b = {3}", "y = Mod <fmod = 1> (a, b)", Some(&[-1, 1])),
+        (
+            "int64[1] a = {9007199254740993}, int64[1] b = {2}",
+            "y = Add (a, b)",
+            Some(&[9_007_199_254_740_995]),
+        ),
+        ("int8[1] a = {100}, int8[1] b = {100}", "y = Add (a, b)", Some(&[-56])),
+        ("float[3] a = {-1.5, 2.5, 300.0}", "y = Cast <to = 7> (a)", Some(&[-1, 2, 300])),
+        ("float[1] a = {1e30}", "y = Cast <to = 7> (a)", None),
+        ("int64[2,2] a = {1, 2, 3, 4}", "y = Transpose (a)", Some(&[1, 3, 2, 4])),
+        ("int64[2,2] a = {1, 2, 3, 4}", "y = ReduceSum <keepdims = 0> (a)", Some(&[10])),
+        ("int64 a = {5}, int64 b = {0}, int64 c = {-2}", "y = Range (a, b, c)", Some(&[5, 3, 1])),
+        (
+            "int64[5] a = {0, 1, 2, 3, 4}, int64[1] s = {-1}, int64[1] e = {-100}, int64[1] x = {0}, \
+             int64[1] k = {-2}",
+            "y = Slice (a, s, e, x, k)",
+            Some(&[4, 2, 0]),
+        ),
+        ("int64[4] a = {0, 1, 0, 1}", "y = NonZero (a)", Some(&[1, 3])),
+        (
+            "int64[2] a = {1, 2}, int64[2] p = {1, 1}",
+            "y = Pad <mode = \"reflect\"> (a, p)",
+            Some(&[2, 1, 2, 1]),
+        ),
+        ("int64[3] a = {1, 2, 3}", "z, y = Split <axis = 0> (a)", Some(&[3])),
+    ];
+    for (constants, body, want) in rows {
+        assert_eq!(ints(constants, body).as_deref(), *want, "{body}");
+    }
+}
+
+#[test]
+fn kernels_keep_to_the_byte_limit() {
+    let big = "int64[2] s = {100000, 100000}";
+    assert!(evaluated(17, big, "y = ConstantOfShape (s)", 1 << 20).is_none());
+    let huge = "int64[2] s = {4611686018427387904, 4611686018427387904}";
+    assert!(evaluated(17, huge, "y = ConstantOfShape (s)", usize::MAX).is_none());
+    let wide = "int64 a = {0}, int64 b = {9223372036854775807}, int64 c = {1}";
+    assert!(evaluated(17, wide, "y = Range (a, b, c)", 1 << 20).is_none());
+}
+
+#[test]
+fn four_bit_elements_move() {
+    let t = evaluated(21, "uint4[3] a = {1, 2, 3}, int64[2] i = {2, 0}", "y = Gather (a, i)", 64);
+    assert_eq!(t.and_then(|t| t.to_i64()), Some(vec![3, 1]));
 }

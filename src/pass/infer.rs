@@ -3,9 +3,22 @@
 use crate::ir::{Dim, Graph, Model, OpId, Shape, TensorType, Type, Value};
 use crate::ops::{self, Found, InferCx};
 
-/// Infers types, shapes and small integer values of everything in the graph, bodies included.
-/// `report` is told of ops that contradict their operator.
+/// Infers types, shapes and small integer values of everything in the graph, bodies included. Sizes
+/// of graph inputs that the file leaves open become symbols of their own. `report` is told of ops
+/// that contradict their operator.
 pub fn infer_graph(g: &mut Graph, opset: i64, report: &mut dyn FnMut(String, String)) {
+    for v in g.inputs().to_vec() {
+        let shape = g.facts_mut(v).ty.as_mut().and_then(Type::as_tensor_mut);
+        for dim in shape.and_then(|t| t.shape.as_mut()).into_iter().flatten() {
+            if !dim.is_some() {
+                *dim = Dim::fresh();
+            }
+        }
+    }
+    infer_ops(g, opset, report);
+}
+
+fn infer_ops(g: &mut Graph, opset: i64, report: &mut dyn FnMut(String, String)) {
     for op in g.order() {
         if let Err(what) = infer_op(g, op, opset, report) {
             report(g.label(op), what.to_string());
@@ -78,7 +91,7 @@ fn infer_body(
             merge(body.facts_mut(v), Found { ty: Some(ty.clone()), sym: None });
         }
     }
-    infer_graph(body, opset, report);
+    infer_ops(body, opset, report);
 }
 
 /// Runs of a body after which carried values that still change lose their shape.
