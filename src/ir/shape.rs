@@ -116,6 +116,14 @@ impl Dim {
         }
     }
 
+    /// Is the smaller of `other` and a positive number: where the two broadcast, `other` results.
+    pub fn is_capped(&self, other: &Dim) -> bool {
+        let (Dim::Sym(p), Some(other)) = (self, other.poly()) else { return false };
+        let Some(Atom::Op(DimOp::Min, a, b)) = p.single_atom() else { return false };
+        let positive = |p: &Poly| p.as_constant().is_some_and(|c| c > 0);
+        (**a == other && positive(b)) || (**b == other && positive(a))
+    }
+
     /// Every symbol replaced by what `bind` gives for it; others stay.
     pub fn substitute(&self, bind: &dyn Fn(&Atom) -> Option<Dim>) -> Dim {
         match self {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::axes::{AxisLink, AxisRef, Refusal};
 use super::facts::operand_shape;
-use super::{InferCx, InferError, OpSchema};
+use super::{Axes, InferCx, InferError, OpSchema};
 use crate::ir::{Dim, Graph, OpId};
 
-pub(super) static SCHEMAS: &[OpSchema] = &[OpSchema { infer, macs, ..OpSchema::new("Einsum") }];
+pub(super) static SCHEMAS: &[OpSchema] =
+    &[OpSchema { infer, macs, axes: Axes::Rule(axes), ..OpSchema::new("Einsum") }];
 
 /// What an axis is called: a letter of the equation, or a place under `...` counted from the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,6 +129,38 @@ fn macs(g: &Graph, id: OpId) -> Option<Dim> {
     }
     let eq = Equation::of(g, id)?;
     super::facts::count(sizes(g, id, &eq).ok()?.values())
+}
+
+/// Label by label: in the result it is one channel everywhere; between two operands alone it is
+/// summed over. A label that stands twice in one operand takes a diagonal and is pinned.
+fn axes(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let eq = Equation::of(cx.graph(), cx.id()).ok_or("its equation or a rank is not known")?;
+    let mut labels: Vec<Label> = eq.operands.iter().flatten().copied().collect();
+    labels.sort_unstable();
+    labels.dedup();
+    let mut links = Vec::new();
+    for label in labels {
+        let mut places = Vec::new();
+        for (slot, operand) in eq.operands.iter().enumerate() {
+            let axes = (0..operand.len()).filter(|&a| operand[a] == label);
+            places.extend(axes.map(|a| AxisRef::Operand(slot, a)));
+        }
+        let diagonal = eq.operands.iter().any(|o| o.iter().filter(|l| **l == label).count() > 1);
+        let result = eq.result.iter().position(|l| *l == label);
+        match (result.map(|axis| AxisRef::Result(0, axis)), &places[..]) {
+            _ if diagonal => {}
+            (Some(result), &[weight @ AxisRef::Operand(slot, _)]) if cx.tensor(slot).is_some() => {
+                links.push(AxisLink::Source { weight, result });
+            }
+            (Some(result), _) => {
+                places.push(result);
+                links.push(AxisLink::Broadcast(places));
+            }
+            (None, &[a, b]) => links.push(AxisLink::Contract(a, b)),
+            (None, _) => {}
+        }
+    }
+    Ok(links)
 }
 
 #[cfg(test)]

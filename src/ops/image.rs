@@ -7,7 +7,11 @@ use crate::ir::{DType, Dim, Shape};
 pub(super) static SCHEMAS: &[OpSchema] = &[
     OpSchema { infer: infer_resize, axes: Axes::Rule(axes::resize), ..OpSchema::new("Resize") },
     OpSchema { infer: infer_upsample, axes: Axes::Rule(axes::resize), ..OpSchema::new("Upsample") },
-    OpSchema { infer: infer_grid_sample, ..OpSchema::new("GridSample") },
+    OpSchema {
+        infer: infer_grid_sample,
+        axes: Axes::Rule(axes::sampled_channels),
+        ..OpSchema::new("GridSample")
+    },
     OpSchema { infer: infer_affine_grid, ..OpSchema::new("AffineGrid") },
     OpSchema {
         infer: |cx| {

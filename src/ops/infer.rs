@@ -264,8 +264,8 @@ fn broadcast_dim(a: &Dim, b: &Dim) -> Result<Dim, InferError> {
         (Some(x), Some(y)) => Err(format!("sizes {x} and {y} do not broadcast").into()),
         (Some(_), None) => Ok(a.clone()),
         (None, Some(_)) => Ok(b.clone()),
-        (None, None) if a.at_least(2) => Ok(a.clone()),
-        (None, None) if b.at_least(2) => Ok(b.clone()),
+        (None, None) if a.at_least(2) || b.is_capped(a) => Ok(a.clone()),
+        (None, None) if b.at_least(2) || a.is_capped(b) => Ok(b.clone()),
         (None, None) => Ok(Dim::fresh()),
     }
 }

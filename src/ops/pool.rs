@@ -26,6 +26,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             let sizes = [op.int_or("output_height", 1), op.int_or("output_width", 1)];
             infer_regions(cx, &sizes)
         },
+        axes: Axes::Rule(axes::sampled_channels),
         ..OpSchema::new("RoiAlign")
     },
     OpSchema {
@@ -33,6 +34,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             Some(sizes) => infer_regions(cx, sizes),
             None => Err("pooled_shape is missing".into()),
         },
+        axes: Axes::Rule(axes::sampled_channels),
         ..OpSchema::new("MaxRoiPool")
     },
 ];

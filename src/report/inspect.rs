@@ -299,3 +299,70 @@ fn stored_bytes(model: &Model) -> BTreeMap<&'static str, usize> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::text;
+
+    fn model(body: &str) -> Model {
+        let head = "<ir_version: 9, opset_import: [\"\" : 17], producer_name: \"hand\">";
+        text::parse(&format!("{head}\n{body}")).expect("the text parses")
+    }
+
+    fn dense() -> Model {
+        model(
+            "m (float[batch,rows,3] x, float[batch,?,2] other) => (float[batch,rows,2] y)
+            <float[3,2] w = {1, 0, 2, 0, 0, 3}, float[2] b = {1, 1}> {
+                h = MatMul (x, w)
+                y = Add (h, b)
+                o = Relu (other)
+            }",
+        )
+    }
+
+    #[test]
+    fn a_batch_counts_as_one_and_other_symbols_stay() {
+        let s = summarize(&dense(), &[]);
+        assert_eq!((s.nodes, s.params, s.weight_bytes), (3, 8, 32));
+        assert_eq!(s.macs, None);
+        assert_eq!(s.macs_formula.as_deref(), Some("6*rows"));
+        assert_eq!(s.bound, [Binding { name: "batch".into(), value: 1, assumed: true }]);
+        assert_eq!(s.free, ["other:1", "rows"]);
+        assert_eq!(s.peak_activation_bytes, None);
+    }
+
+    #[test]
+    fn given_dims_make_everything_known() {
+        let dims = [("batch".into(), 2), ("rows".into(), 5), ("other:1".into(), 7)];
+        let s = summarize(&dense(), &dims);
+        assert_eq!(s.macs, Some(2 * 5 * 6));
+        assert_eq!(s.outputs[0].ty, "float[2,5,2]");
+        // Both inputs and the product.
+        assert_eq!(s.peak_activation_bytes, Some(4 * (30 + 28 + 20)));
+        assert_eq!(sparsity(&dense()), Some(3.0 / 8.0));
+    }
+
+    #[test]
+    fn quantized_ops_are_told_from_others() {
+        let m = model(
+            "m (float[1,3] x) => (float[1,2] y)
+            <int8[3,2] w = {1, 2, 3, 4, 5, 6}, float[2,4] v = {1, 2, 3, 4, 5, 6, 7, 8},
+             float s = {0.5}, int8 z = {0}> {
+                q = QuantizeLinear (x, s, z)
+                d = DequantizeLinear (q, s, z)
+                f = DequantizeLinear (w, s, z)
+                h = MatMul (d, f)
+                y = MatMul (h, v)
+            }",
+        );
+        let s = summarize(&m, &[]);
+        assert_eq!(s.params, 6 + 8);
+        assert_eq!((s.weighted_ops, s.int8_ops), (2, 0.5));
+        assert_eq!(s.int8_macs, Some(6.0 / 14.0));
+        let layers = layers(&m, &[]);
+        let precisions: Vec<&str> = layers.iter().map(|l| &l.precision[..]).collect();
+        assert_eq!(precisions, ["int8", "float"]);
+        assert_eq!((&layers[0].weight[..], layers[0].params), (&[3, 2][..], 6));
+    }
+}

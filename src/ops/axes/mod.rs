@@ -21,6 +21,7 @@ pub use layout::{
 };
 pub use norm::{
     along_axis, batch_norm, channels, group_norm, instance_norm, layer_norm, quantize, reduce,
+    sampled_channels,
 };
 
 /// Why an op's axes cannot be followed.

@@ -19,6 +19,15 @@ pub fn channels(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     Ok(carry(rank(cx, 0)?.min(2), |_| false))
 }
 
+/// Only the channel axis of the first operand carries over: what samples places that other operands
+/// name.
+///
+/// # Errors
+/// Never.
+pub fn sampled_channels(_: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    Ok(vec![AxisLink::Same(vec![Operand(0, 1), Out(0, 1)])])
+}
+
 /// `BatchNormalization` in inference.
 ///
 /// # Errors
