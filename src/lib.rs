@@ -1,6 +1,8 @@
 //! Lapidary cuts and polishes ONNX models.
 pub mod cli;
+pub mod data;
 pub mod engine;
+pub mod evaluate;
 pub mod ir;
 pub mod onnx;
 pub mod ops;
@@ -10,3 +12,4 @@ pub mod prune;
 pub mod quantize;
 pub mod report;
 pub mod target;
+pub mod verify;

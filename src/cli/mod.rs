@@ -1,7 +1,10 @@
 //! The command line: arguments, tables, exit codes. One file per subcommand.
 
+mod evaluate;
 mod print;
+mod progress;
 mod simplify;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -17,8 +20,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Evaluate(evaluate::Args),
     Print(print::Args),
     Simplify(simplify::Args),
+    Verify(verify::Args),
 }
 
 /// What a command that ran to its end found: exit code 0 or 1.
@@ -31,8 +36,10 @@ enum Outcome {
 /// Parses the arguments, runs the command and prints the chain of an error.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Simplify(args) => simplify::run(&args),
+        Command::Verify(args) => verify::run(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

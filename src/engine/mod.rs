@@ -2,12 +2,18 @@
 
 mod feeds;
 mod fold;
+#[cfg(feature = "ort")]
+mod ort;
+mod run;
 mod tract;
 
 use std::sync::Arc;
 
 pub use feeds::{InputSpec, list as list_inputs, match_feeds};
 pub use fold::eval_op;
+#[cfg(feature = "ort")]
+pub use ort::OrtEngine;
+pub use run::{Observer, Progress, RunError, all_cores, for_each_sample, run_all};
 pub use tract::TractEngine;
 
 use crate::ir::{Model, Tensor};
@@ -59,6 +65,25 @@ fn at(node: &Option<String>) -> String {
 
 fn way_out(hint: &Option<&'static str>) -> String {
     hint.map(|h| format!("; {h}")).unwrap_or_default()
+}
+
+/// The engine with this name: `tract` or `ort`.
+///
+/// # Errors
+/// When there is none, or ONNX Runtime is not part of this build or not on this machine.
+pub fn by_name(name: &str) -> Result<Arc<dyn Engine>, EngineError> {
+    match name {
+        "tract" => Ok(Arc::new(TractEngine)),
+        #[cfg(feature = "ort")]
+        "ort" => Ok(Arc::new(OrtEngine::new()?)),
+        #[cfg(not(feature = "ort"))]
+        "ort" => Err(EngineError::Missing(
+            "this build has no ONNX Runtime; `cargo install lapidary --features ort` makes one that \
+             loads it from ORT_DYLIB_PATH"
+                .to_owned(),
+        )),
+        _ => Err(EngineError::Missing(format!("no engine is called {name:?}; there are tract, ort"))),
+    }
 }
 
 /// Something that runs models.

@@ -162,7 +162,7 @@ fn confined(folder: &Path, location: &str) -> Result<PathBuf, String> {
 }
 
 /// Maps a file without reading it.
-pub(super) fn map_file(path: &Path) -> std::io::Result<Bytes> {
+pub(crate) fn map_file(path: &Path) -> std::io::Result<Bytes> {
     let file = File::open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));

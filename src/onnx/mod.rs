@@ -13,6 +13,8 @@ mod skeleton;
 mod tensor;
 pub mod text;
 
+pub(crate) use external::map_file;
+
 pub use error::{LoadError, SaveError};
 pub use external::external_files;
 pub use format::Format;

@@ -1,0 +1,19 @@
+//! Calibration and evaluation inputs: numpy and idx files, folders of images, random tensors.
+//!
+//! A [`Source`] hands out one sample at a time, already in the shape and type that the model takes.
+
+mod error;
+mod fit;
+mod idx;
+mod image;
+mod labels;
+mod npy;
+mod options;
+mod preprocess;
+mod source;
+mod synthetic;
+
+pub use error::DataError;
+pub use options::{Channels, Crop, DataOptions, Layout, Resize, Scale};
+pub use source::{Source, Taken, open};
+pub use synthetic::Synthetic;
