@@ -112,9 +112,10 @@ impl Observer for Count<'_> {
             };
             self.samples += 1;
             self.top1 += usize::from(largest(row) == own);
-            let ahead = row.iter().enumerate().filter(|(c, v)| {
-                **v > row[own] || (**v == row[own] && *c < own)
-            });
+            let ahead = row
+                .iter()
+                .enumerate()
+                .filter(|(c, v)| **v > row[own] || (**v == row[own] && *c < own));
             self.top5 += usize::from(!row[own].is_nan() && ahead.count() < 5);
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 fn print_table(rows: &[Row]) {
     let mut table = Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["model", "top-1 %", "top-5 %", "samples", "ms per sample"]);
     for Row { model, found } in rows {
         table.add_row([

@@ -51,8 +51,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let semantics = if lossy { Semantics::Lossy } else { Semantics::Reassociates };
     let bar = Bar::new("verify", source.len(), args.quiet || args.json);
     let n = source.len();
-    let found =
-        compare(&original, &result, &*engine, &source, n, semantics, &|done| bar.at(done));
+    let found = compare(&original, &result, &*engine, &source, n, semantics, &|done| bar.at(done));
     drop(bar);
     let missed = missed_goals(args, &found);
     if args.json {
@@ -92,7 +91,7 @@ fn missed_goals(args: &Args, found: &Verification) -> Vec<String> {
 
 fn print_table(found: &Verification) {
     let mut table = Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["output", "max abs", "max rel", "cosine", "SQNR dB", "top-1 %"]);
     for o in &found.outputs {
         table.add_row(row(o));
@@ -110,7 +109,8 @@ fn print_table(found: &Verification) {
 }
 
 fn row(o: &OutputDiff) -> Vec<String> {
-    let number = |v: Option<f64>, digits: usize| v.map_or("–".into(), |v| format!("{v:.digits$}"));
+    let number =
+        |v: Option<f64>, digits: usize| v.map_or("–".into(), |v| format!("{v:.digits$}"));
     if let Some(what) = &o.mismatch {
         return vec![o.name.clone(), what.clone()];
     }

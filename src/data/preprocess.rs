@@ -156,11 +156,7 @@ impl Preprocess {
     }
 }
 
-fn per_channel(
-    option: &'static str,
-    values: &[f32],
-    default: f32,
-) -> Result<[f32; 3], DataError> {
+fn per_channel(option: &'static str, values: &[f32], default: f32) -> Result<[f32; 3], DataError> {
     let value = || values.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
     if values.iter().any(|v| !v.is_finite() || (option == "--std" && *v == 0.0)) {
         return Err(DataError::Option { option, value: value(), what: "not a usable number" });

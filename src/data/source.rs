@@ -133,11 +133,11 @@ impl Files {
         if let Some(path) = &options.labels {
             found = Some((labels::read(path)?, path.clone()));
         }
-        if let Some((l, path)) = &found {
-            if l.len() != samples {
-                let path = path.clone();
-                return Err(DataError::LabelCount { path, labels: l.len(), samples });
-            }
+        if let Some((l, path)) = &found
+            && l.len() != samples
+        {
+            let path = path.clone();
+            return Err(DataError::LabelCount { path, labels: l.len(), samples });
         }
         if samples == 0 {
             return Err(DataError::Empty { path: first });
@@ -190,7 +190,9 @@ impl Column {
             path: self.path.clone(),
         };
         let samples: Result<Vec<Tensor>, DataError> = match (&self.kind, &self.prepare) {
-            (Kind::Shared(t), _) => return fit::fit(&[t.clone()], &self.spec, &self.path),
+            (Kind::Shared(t), _) => {
+                return fit::fit(std::slice::from_ref(t), &self.spec, &self.path);
+            }
             (Kind::Images(files), Some(prepare)) => {
                 files[range].iter().map(|f| image::read(f, prepare)).collect()
             }

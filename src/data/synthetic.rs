@@ -141,8 +141,16 @@ fn fill(g: &Graph, v: ValueId, name: &str, dtype: DType) -> Fill {
 /// The smallest number of rows among the tables that a `Gather` looks the value up in.
 fn looked_up(g: &Graph, v: ValueId, depth: usize) -> Option<u64> {
     const CARRIERS: [&str; 10] = [
-        "Cast", "Clip", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose",
-        "Unsqueeze", "Where",
+        "Cast",
+        "Clip",
+        "Expand",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
     ];
     const DEEPEST: usize = 8;
     if depth > DEEPEST {

@@ -32,10 +32,10 @@ fn compare(
     }
     for (v, w) in before.iter().zip(after) {
         let (v, w) = (a.value(*v), b.value(*w));
-        if let (Some(t), Some(u)) = (v.tensor_type(), w.tensor_type()) {
-            if !compatible(t, u) {
-                out.push(format!("{what} {:?} was {} and is {}", v.name(), show(v), show(w)));
-            }
+        if let (Some(t), Some(u)) = (v.tensor_type(), w.tensor_type())
+            && !compatible(t, u)
+        {
+            out.push(format!("{what} {:?} was {} and is {}", v.name(), show(v), show(w)));
         }
     }
 }
@@ -49,8 +49,10 @@ fn show(v: &Value) -> String {
 fn compatible(a: &TensorType, b: &TensorType) -> bool {
     let dtypes = a.dtype.zip(b.dtype).is_none_or(|(x, y)| x == y);
     let dims = |(x, y): (&Dim, &Dim)| x.known().zip(y.known()).is_none_or(|(x, y)| x == y);
-    let shapes = a.shape.as_ref().zip(b.shape.as_ref()).is_none_or(|(x, y)| {
-        x.len() == y.len() && x.iter().zip(y).all(dims)
-    });
+    let shapes = a
+        .shape
+        .as_ref()
+        .zip(b.shape.as_ref())
+        .is_none_or(|(x, y)| x.len() == y.len() && x.iter().zip(y).all(dims));
     dtypes && shapes
 }

@@ -65,12 +65,12 @@ impl Sums {
         }
         let same = a.data() == b.data();
         self.different_bits |= !same;
-        if a.dtype().is_float() {
-            if let (Some(x), Some(y)) = (a.to_f64(), b.to_f64()) {
-                self.add_floats(&x, &y);
-                self.add_rows(a.dims(), &x, &y);
-                return;
-            }
+        if a.dtype().is_float()
+            && let (Some(x), Some(y)) = (a.to_f64(), b.to_f64())
+        {
+            self.add_floats(&x, &y);
+            self.add_rows(a.dims(), &x, &y);
+            return;
         }
         self.add_others(a, b, same);
     }
@@ -96,7 +96,10 @@ impl Sums {
     }
 
     fn add_rows(&mut self, dims: &[usize], x: &[f64], y: &[f64]) {
-        let [_, classes @ 2..] = *dims else { return };
+        let [_, classes] = *dims else { return };
+        if classes < 2 {
+            return;
+        }
         for (x, y) in x.chunks_exact(classes).zip(y.chunks_exact(classes)) {
             self.rows += 1;
             self.same_rows += u64::from(largest(x) == largest(y));

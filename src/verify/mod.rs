@@ -15,9 +15,9 @@ mod metrics;
 
 use serde::Serialize;
 
-pub(crate) use metrics::largest;
 pub use metrics::OutputDiff;
 use metrics::Sums;
+pub(crate) use metrics::largest;
 
 use crate::data::{Source, Taken};
 use crate::engine::{Engine, Progress, all_cores, for_each_sample};
@@ -158,9 +158,10 @@ fn judge(v: &Verification, original: &Model, semantics: Semantics) -> Verdict {
     }
     let depth = depth(&original.graph) as f64;
     let steps = has_steps(&original.graph);
-    let off = v.outputs.iter().find_map(|o| {
-        excess(o, depth, steps).map(|what| format!("output {:?}: {what}", o.name))
-    });
+    let off = v
+        .outputs
+        .iter()
+        .find_map(|o| excess(o, depth, steps).map(|what| format!("output {:?}: {what}", o.name)));
     off.map_or(Verdict::Agree, Verdict::Disagree)
 }
 
@@ -175,7 +176,8 @@ fn excess(o: &OutputDiff, depth: f64, steps: bool) -> Option<String> {
     }
     if let Some(equal) = o.equal {
         let enough = if steps { 0.99 } else { 1.0 };
-        return (equal < enough).then(|| format!("{:.2} % of elements differ", 100.0 * (1.0 - equal)));
+        return (equal < enough)
+            .then(|| format!("{:.2} % of elements differ", 100.0 * (1.0 - equal)));
     }
     let epsilon = match DType::from_name(&o.dtype) {
         Some(DType::F64) => f64::EPSILON,
@@ -212,18 +214,33 @@ fn depth(g: &Graph) -> usize {
 /// Some op rounds, compares or chooses: a last bit may change its result by a whole step.
 fn has_steps(g: &Graph) -> bool {
     const STEPS: [&str; 20] = [
-        "ArgMax", "ArgMin", "Cast", "Ceil", "DynamicQuantizeLinear", "Equal", "Floor", "Greater",
-        "GreaterOrEqual", "If", "Less", "LessOrEqual", "Loop", "Mod", "NonMaxSuppression",
-        "NonZero", "QuantizeLinear", "Round", "TopK", "Unique",
+        "ArgMax",
+        "ArgMin",
+        "Cast",
+        "Ceil",
+        "DynamicQuantizeLinear",
+        "Equal",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "If",
+        "Less",
+        "LessOrEqual",
+        "Loop",
+        "Mod",
+        "NonMaxSuppression",
+        "NonZero",
+        "QuantizeLinear",
+        "Round",
+        "TopK",
+        "Unique",
     ];
     g.ops().any(|op| {
         let node = g.op(op);
-        let reads_floats = g.operand(op, 0).is_none_or(|v| {
-            g.value(v).dtype().is_none_or(DType::is_float)
-        });
-        let makes_floats = g.result(op, 0).is_some_and(|v| {
-            g.value(v).dtype().is_some_and(DType::is_float)
-        });
+        let reads_floats =
+            g.operand(op, 0).is_none_or(|v| g.value(v).dtype().is_none_or(DType::is_float));
+        let makes_floats =
+            g.result(op, 0).is_some_and(|v| g.value(v).dtype().is_some_and(DType::is_float));
         let step = STEPS.contains(&node.op_type.as_str())
             && reads_floats
             && !(node.is("Cast") && makes_floats);
