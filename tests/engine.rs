@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use lapidary::data::{self, DataOptions, Source, Synthetic};
 use lapidary::engine::{Engine, EngineError, TractEngine, eval_op};
-use lapidary::ir::{DType, Op, Tensor};
+use lapidary::evaluate::evaluate;
+use lapidary::ir::{DType, Model, Op, Tensor};
 use lapidary::onnx;
+use lapidary::pass::Semantics;
+use lapidary::verify::{Verdict, compare};
 
 const MODELS: [&str; 3] = ["mobilenet", "resnet8", "vit"];
 
@@ -45,8 +49,33 @@ fn tract_agrees_with_stored_values() {
     agrees_with_stored(&TractEngine);
 }
 
+/// Runs where ORT_DYLIB_PATH names a library, as it does in CI.
+#[cfg(feature = "ort")]
+#[test]
+fn onnxruntime_agrees_with_stored_values() {
+    if std::env::var_os("ORT_DYLIB_PATH").is_none() {
+        let missing = lapidary::engine::by_name("ort").map(drop).expect_err("no library");
+        assert!(missing.to_string().contains("ORT_DYLIB_PATH"), "{missing}");
+        return;
+    }
+    let engine = lapidary::engine::by_name("ort").expect("loads");
+    agrees_with_stored(&*engine);
+    taps_in_order(&*engine);
+}
+
+#[cfg(not(feature = "ort"))]
+#[test]
+fn without_onnxruntime_the_way_to_get_it_is_told() {
+    let missing = lapidary::engine::by_name("ort").map(drop).expect_err("not built in");
+    assert!(missing.to_string().contains("--features ort"), "{missing}");
+}
+
 #[test]
 fn taps_are_observed_in_order_of_their_index() {
+    taps_in_order(&TractEngine);
+}
+
+fn taps_in_order(engine: &dyn Engine) {
     let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
     let g = &model.graph;
     let taps: Vec<String> = g
@@ -57,7 +86,7 @@ fn taps_are_observed_in_order_of_their_index() {
         .flatten()
         .map(|v| g.value(v).name().to_owned())
         .collect();
-    let session = TractEngine.prepare(&model, &taps).expect("prepares");
+    let session = engine.prepare(&model, &taps).expect("prepares");
     let mut seen = Vec::new();
     let feeds = vec![("input".to_owned(), images(2))];
     session.run(&feeds, &mut |i, t| seen.push((i, t.dims().to_vec()))).expect("runs");
@@ -125,4 +154,91 @@ fn folding_declines_what_it_must() {
     assert_eq!(eval(&Op::new("ConstantOfShape"), &[&huge]), None);
     assert_eq!(eval(&Op::new("RandomNormalLike"), &[&ints]), None);
     assert_eq!(eval(&Op::new("NoSuchOp"), &[&ints]), None);
+}
+
+fn test_images() -> DataOptions {
+    DataOptions {
+        data: vec![fixture("data/test-1000-images-idx3-ubyte").display().to_string()],
+        labels: Some(fixture("data/test-1000-labels-idx1-ubyte")),
+        mean: vec![0.2860],
+        std: vec![0.3530],
+        ..DataOptions::default()
+    }
+}
+
+#[test]
+fn fixture_models_are_as_accurate_as_their_readme_says() {
+    for (name, want) in MODELS.iter().zip([0.906, 0.908, 0.857]) {
+        let model = onnx::load(&fixture(&format!("models/{name}.onnx"))).expect("loads");
+        let source = data::open(&test_images(), &model, 0).expect("opens");
+        let found = evaluate(&model, &TractEngine, &*source, &|_| {}).expect("runs");
+        assert_eq!(found.samples, 1000);
+        assert!((found.top1 - want).abs() < 0.0015, "{name}: {}", found.top1);
+    }
+}
+
+#[test]
+fn data_that_do_not_fit_are_explained() {
+    let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
+    let fails = |options: DataOptions| {
+        data::open(&options, &model, 0).map(drop).expect_err("does not fit").to_string()
+    };
+    let good = test_images();
+    let text = fails(DataOptions { data: vec![format!("image={}", good.data[0])], ..good.clone() });
+    assert!(text.contains("\"image\"") && text.contains("input float[batch,1,28,28]"), "{text}");
+    let labels = good.data[0].clone();
+    let text = fails(DataOptions { labels: Some(labels.into()), ..good.clone() });
+    assert!(text.contains("list of integers"), "{text}");
+    let crop = DataOptions { crop: "32".parse().ok(), ..good.clone() };
+    let text = fails(crop);
+    assert!(text.contains("float[batch,1,28,28]") && text.contains("32"), "{text}");
+    let text = fails(DataOptions { data: vec!["no-such.npy".into()], ..good.clone() });
+    assert!(text.contains("cannot read no-such.npy"), "{text}");
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").to_owned();
+    let text = fails(DataOptions { data: vec![manifest], ..good });
+    assert!(text.contains("neither .npy"), "{text}");
+}
+
+#[test]
+fn random_samples_are_the_same_each_time_and_in_range() {
+    let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
+    let bind = vec!["batch=3".to_owned()];
+    let a = Synthetic::new(&model, 2, 7, &bind).expect("makes");
+    let b = Synthetic::new(&model, 5, 7, &bind).expect("makes");
+    assert_eq!(a.get(1).expect("makes"), b.get(1).expect("makes"));
+    assert_ne!(a.get(0).expect("makes"), a.get(1).expect("makes"));
+    assert_eq!(a.get(0).expect("makes")[0].1.dims(), [3, 1, 28, 28]);
+}
+
+#[test]
+fn comparison_tells_rounding_from_damage() {
+    let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
+    let random = Synthetic::new(&model, 3, 1, &[]).expect("makes");
+    let check = |other: &Model, semantics| {
+        compare(&model, other, &TractEngine, &random, 3, semantics, &|_| {})
+    };
+    let same = check(&model, Semantics::Exact);
+    assert_eq!(same.verdict, Verdict::Agree);
+    assert!(same.outputs[0].bit_equal && same.outputs[0].top1 == Some(1.0));
+    let mut damaged = model.clone();
+    let weight = damaged
+        .graph
+        .order()
+        .into_iter()
+        .find(|op| damaged.graph.op(*op).is("Conv"))
+        .and_then(|op| damaged.graph.operand(op, 1))
+        .expect("a weight");
+    let scaled = |factor: f32| {
+        let t = model.graph.const_tensor(weight).expect("constant");
+        let v: Vec<f32> = t.to_f32().expect("floats").iter().map(|x| x * factor).collect();
+        Tensor::of(t.dims(), &v)
+    };
+    damaged.graph.set_data(weight, scaled(1.0 + 1e-7));
+    assert_eq!(check(&damaged, Semantics::Reassociates).verdict, Verdict::Agree);
+    damaged.graph.set_data(weight, scaled(1.01));
+    assert!(matches!(check(&damaged, Semantics::Exact).verdict, Verdict::Disagree(_)));
+    assert_eq!(check(&damaged, Semantics::Lossy).verdict, Verdict::Reported);
+    let output = damaged.graph.outputs()[0];
+    damaged.graph.rename(output, "logits");
+    assert!(matches!(check(&damaged, Semantics::Lossy).verdict, Verdict::Disagree(_)));
 }

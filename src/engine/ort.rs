@@ -287,7 +287,7 @@ fn from_ort(value: &DynValue) -> Result<Tensor, String> {
     let dtype = dtype.ok_or_else(|| format!("elements of type {ty}"))?;
     let count = crate::ir::element_count(&dims);
     let len = count.and_then(|n| dtype.byte_len(n)).ok_or("it is too large")?;
-    let tensor = value.downcast_ref::<ort::value::DynTensorValueType>();
+    let tensor = value.view().downcast::<ort::value::DynTensorValueType>();
     let tensor = tensor.map_err(|e| e.to_string())?;
     let data = tensor.data_ptr().cast::<u8>();
     let bytes = match len {
