@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""lapidary quantize beside other static INT8 quantizers: effort, size, and what is left of the model.
+
+    python=$(scripts/peers.sh)
+    "$python" scripts/bench_quantize.py --lapidary target/release/lapidary \\
+        --job fixtures/models/resnet8.onnx=calibration.npz,evaluation.npz --job ...
+
+--job MODEL=CALIBRATION[,EVALUATION]: .npz files with one array for each graph input, samples along axis 0, and
+perhaps "label". Without evaluation data, the calibration data serve for both.
+Tools: lapidary with the calibration methods of --methods; onnxruntime.quantization (Q/DQ, INT8 weights and
+activations, symmetric, per channel, float biases, after its own pre-processing) with MinMax, Percentile and Entropy
+(its histogram at 2,048 bins into 128, as its 128 bins into 128 quantized bins never clip); with --modelopt-python,
+NVIDIA Model Optimizer with entropy and max. Each run is a fresh process; the tools take turns over --rounds.
+
+Both models run in ONNX Runtime with its optimizations off, so that Q/DQ arithmetic is taken as written.
+SQNR = 10 log10(sum y^2 / sum (y - yq)^2) over all float outputs and samples; "agree" is the share of equal argmax
+along the last axis of the first output; top-1 where there are labels.
+"""
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from conformance import checker_error
+from measuring import file_bytes, geometric_mean, machine, run_measured, session, table, write_rows
+
+OURS = "lapidary"
+
+ORT = """
+import sys
+import numpy as np
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+method, model, data, out = sys.argv[1:]
+data = np.load(data)
+data = {name: data[name] for name in data.files if name != "label"}
+class Reader(CalibrationDataReader):
+    def __init__(self):
+        count = len(next(iter(data.values())))
+        self.samples = iter([{name: array[i : i + 1] for name, array in data.items()} for i in range(count)])
+    def get_next(self):
+        return next(self.samples, None)
+options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+if method == "Entropy":
+    options |= {"CalibNumBins": 2048, "CalibNumQuantizedBins": 128}
+prepared = out + ".prepared.onnx"
+quant_pre_process(model, prepared, skip_symbolic_shape=True)
+quantize_static(
+    prepared, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QInt8,
+    weight_type=QuantType.QInt8, calibrate_method=getattr(CalibrationMethod, method), extra_options=options,
+)
+"""
+
+MODELOPT = """
+import sys
+import numpy as np
+from modelopt.onnx.quantization import quantize
+method, model, data, out = sys.argv[1:]
+data = np.load(data)
+data = {name: data[name] for name in data.files if name != "label"}
+quantize(
+    model, calibration_data=data, calibration_method=method, quantize_mode="int8", output_path=out,
+    high_precision_dtype="fp32", calibration_eps=["cpu"],
+)
+"""
+
+
+def say(message):
+    print(message, file=sys.stderr, flush=True)
+
+
+def tools_of(args):
+    """Name -> command of model, calibration data and result."""
+
+    def ours(method):
+        flags = ["--no-verify", "--quiet", *args.flags.split()]
+        return lambda model, data, out: [
+            *(args.lapidary, "quantize", model, "--data", data, "--method", method, "-o", out, *flags),
+        ]
+
+    def script(python, source, method):
+        return lambda model, data, out: [python, "-c", source, method, model, data, out]
+
+    tools = {f"{OURS} {method}": ours(method) for method in args.methods.split(",")}
+    if run_measured([args.peers_python, "-c", "import onnxruntime.quantization"], 120).status == 0:
+        for method in args.ort_methods.split(","):
+            tools[f"ort {method}"] = script(args.peers_python, ORT, method)
+    else:
+        say(f"note: onnxruntime.quantization skipped: {args.peers_python} cannot import it")
+    if args.modelopt_python:
+        tools |= {f"modelopt {m}": script(args.modelopt_python, MODELOPT, m) for m in ("entropy", "max")}
+    return tools
+
+
+# ---- judging -------------------------------------------------------------------------------------------------------
+
+
+def batches(runner, data, size=32):
+    """The samples in the batches that the model takes."""
+    names = [i.name for i in runner.get_inputs()]
+    first = runner.get_inputs()[0].shape
+    step = 1 if first and first[0] == 1 else size
+    for i in range(0, len(data[names[0]]), step):
+        yield slice(i, i + step), {name: data[name][i : i + step] for name in names}
+
+
+class Judge:
+    """The float model on the evaluation data, and comparisons with it."""
+
+    def __init__(self, model, data):
+        with np.load(data) as archive:
+            self.data = dict(archive)
+        self.runner = session(model, threads=2)
+        self.expected = [self.runner.run(None, feed) for _, feed in batches(self.runner, self.data)]
+
+    def top1(self, outputs):
+        """Accuracy in percent, or None without labels."""
+        if "label" not in self.data:
+            return None
+        guesses = np.concatenate([batch[0].argmax(-1).ravel() for batch in outputs])
+        return 100.0 * float(np.mean(guesses == self.data["label"]))
+
+    def compare(self, quantized):
+        runner = session(quantized, threads=2)
+        got = [runner.run(None, feed) for _, feed in batches(runner, self.data)]
+        signal = noise = same = total = 0.0
+        for expected, batch in zip(self.expected, got):
+            for y, q in zip(expected, batch):
+                if y.dtype.kind == "f":
+                    y, q = y.astype(np.float64), q.astype(np.float64)
+                    signal += float((y**2).sum())
+                    noise += float(((y - q) ** 2).sum())
+            equal = expected[0].argmax(-1) == batch[0].argmax(-1)
+            same += float(equal.sum())
+            total += equal.size
+        return {
+            "sqnr_db": float(10 * np.log10(signal / max(noise, 1e-30))),
+            "agree": 100 * same / total,
+            "top1_float": self.top1(self.expected),
+            "top1_int8": self.top1(got),
+        }
+
+
+# ---- one job -------------------------------------------------------------------------------------------------------
+
+
+def measure(model, calibration, evaluation, tools, rounds, timeout):
+    """One row for each tool."""
+    judge = Judge(model, evaluation)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        source = shutil.copy(model, Path(folder) / "model.onnx")  # a peer may write to its input
+        runs = {name: [] for name in tools}
+        outs = {name: str(Path(folder) / f"{i}.onnx") for i, name in enumerate(tools)}
+        for _ in range(rounds):
+            for name, command in tools.items():
+                Path(outs[name]).unlink(missing_ok=True)
+                runs[name].append(run_measured(command(str(source), calibration, outs[name]), timeout))
+        for name, past in runs.items():
+            row = {
+                "model": Path(model).stem,
+                "tool": name,
+                "status": past[-1].status,
+                "seconds": round(statistics.median(r.seconds for r in past), 3),
+                "peak_mb": round(max(r.peak_mb for r in past), 1),
+                "mb_in": file_bytes(model) / 1e6,
+                **dict.fromkeys(["mb_out", "sqnr_db", "agree", "top1_float", "top1_int8"]),
+                "note": past[-1].error if past[-1].status else "",
+            }
+            if past[-1].status == 0 and Path(outs[name]).exists():
+                row["mb_out"] = file_bytes(outs[name]) / 1e6
+                try:
+                    row |= judge.compare(outs[name])
+                    row["note"] = checker_error(outs[name]) or ""
+                except Exception as error:
+                    row["note"] = f"does not run: {error}"[:200]
+            rows.append(row)
+            say("  ".join(f"{k}={v}" for k, v in row.items()))
+    return rows
+
+
+def print_report(rows, tools):
+    columns = ["model", "tool", "seconds", "peak_mb", "mb_in", "mb_out", "sqnr_db", "agree", "top1_float", "top1_int8"]
+    fixed = {"sqnr_db", "agree", "top1_float", "top1_int8"}
+    text = lambda row, c: f"{row[c]:.2f}" if c in fixed and row[c] is not None else row[c]
+    print(table([*columns, "note"], [[*(text(row, c) for c in columns), row["note"][:80]] for row in rows]))
+    first = next(iter(tools))
+    by_model = {}
+    for row in rows:
+        by_model.setdefault(row["model"], {})[row["tool"]] = row
+    body = []
+    for name in tools:
+        means = []
+        for what in ("seconds", "peak_mb", "mb_out"):
+            pairs = [(of[name][what], of[first][what]) for of in by_model.values()]
+            means.append(geometric_mean(a / b for a, b in pairs if a and b))
+        gains = [of[name]["sqnr_db"] - of[first]["sqnr_db"] for of in by_model.values() if None not in (of[name]["sqnr_db"], of[first]["sqnr_db"])]
+        body.append([name, *means, f"{statistics.fmean(gains):+.2f}" if gains else None])
+    print(f"\nAgainst {first}, over all models: ratios as geometric means, SQNR as mean difference")
+    print(table(["tool", "seconds ÷", "peak_mb ÷", "mb_out ÷", "sqnr_db −"], body))
+
+
+def job(text):
+    model, _, data = text.partition("=")
+    calibration, _, evaluation = data.partition(",")
+    if not calibration:
+        raise argparse.ArgumentTypeError("write it as MODEL=CALIBRATION[,EVALUATION]")
+    return model, calibration, evaluation or calibration
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lapidary", required=True, metavar="PATH", help="the binary to try")
+    parser.add_argument("--flags", default="", help="more flags for lapidary, in one argument")
+    parser.add_argument("--methods", default="auto,minmax,percentile,entropy,mse", help="of lapidary")
+    parser.add_argument("--peers-python", default=sys.executable, metavar="PATH", help="a python with onnxruntime")
+    parser.add_argument("--ort-methods", default="MinMax,Percentile,Entropy", help="of onnxruntime.quantization")
+    parser.add_argument("--modelopt-python", metavar="PATH", help="a python with nvidia-modelopt[onnx]")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS")
+    parser.add_argument("--out", metavar="PREFIX", help="write PREFIX.tsv and PREFIX.json")
+    parser.add_argument("--job", type=job, action="append", required=True, metavar="MODEL=CALIBRATION[,EVALUATION]")
+    args = parser.parse_args()
+    args.lapidary = str(Path(args.lapidary).resolve())
+    if not os.access(args.lapidary, os.X_OK):
+        parser.error(f"{args.lapidary} is not an executable file")
+    print(machine(), flush=True)
+    tools, rows = tools_of(args), []
+    for model, calibration, evaluation in args.job:
+        rows += measure(model, calibration, evaluation, tools, args.rounds, args.timeout)
+        if args.out:
+            write_rows(args.out, rows)
+    print_report(rows, tools)
+    return 1 if any(row["tool"].startswith(OURS) and row["status"] for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""lapidary simplify beside other ONNX simplifiers, or the latency of what it makes.
+
+    python=$(scripts/peers.sh)
+    "$python" scripts/bench_simplify.py --lapidary target/release/lapidary --peers-python "$python" MODEL...
+    "$python" scripts/bench_simplify.py --lapidary target/release/lapidary --latency MODEL...
+
+Tools: lapidary with and without verification; onnxsim, onnxslim and onnxoptimizer as installed beside --peers-python
+(one that is missing is skipped with a note). Each run is a fresh process, so start-up counts. The tools take turns,
+model by model and round by round, so that a change of the machine's load meets all of them.
+
+For each model and tool: median wall seconds, largest resident set, nodes (Constant not counted, subgraphs included),
+bytes, whether the checker passes, whether the outputs agree with the input model's in ONNX Runtime (its optimizations
+off, seeded inputs). The tables hold ratios to `lapidary` (verifying): above 1, the tool took more.
+
+--latency runs original and result in ONNX Runtime with all its optimizations on and one thread, pair by pair, and
+reports the median of the pairs' ratios: below 1, the result is faster.
+"""
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import onnx
+
+from conformance import Case, checker_error, count_nodes, difference, first_line, make_inputs
+from measuring import file_bytes, geometric_mean, machine, run_measured, session, table, write_rows
+
+OURS = "lapidary"
+OPTIMIZER = """
+import sys, onnx, onnxoptimizer
+model = onnxoptimizer.optimize(onnx.load(sys.argv[1]), fixed_point=True)
+onnx.save(model, sys.argv[2])
+"""
+SLOW = 60  # seconds after which one round is enough
+
+
+def say(message):
+    print(message, file=sys.stderr, flush=True)
+
+
+# ---- tools ---------------------------------------------------------------------------------------------------------
+
+
+def lapidary_tools(binary):
+    def simplify(*flags):
+        return lambda model, out: [binary, "simplify", model, "-o", out, "--quiet", *flags]
+
+    return {OURS: simplify(), f"{OURS} --no-verify": simplify("--no-verify")}
+
+
+def peer_tools(python):
+    """The peers that are installed beside `python`: name -> command of model and result."""
+    tools = {}
+    if not python:
+        say("note: no --peers-python, so no peers")
+        return tools
+    for name in ("onnxsim", "onnxslim"):
+        script = str(Path(python).parent / name)
+        if os.access(script, os.X_OK):
+            tools[name] = lambda model, out, script=script: [script, model, out]
+        else:
+            say(f"note: {name} skipped: {script} does not exist")
+    if run_measured([python, "-c", "import onnxoptimizer"], 120).status == 0:
+        tools["onnxoptimizer"] = lambda model, out: [python, "-c", OPTIMIZER, model, out]
+    else:
+        say(f"note: onnxoptimizer skipped: {python} cannot import it")
+    return tools
+
+
+# ---- one model -----------------------------------------------------------------------------------------------------
+
+
+def agreement(model, out):
+    """"ok", or how the outputs of the two models differ, or why that cannot be told."""
+    case = Case(Path(model).stem, "zoo", str(model))
+    try:
+        inputs = make_inputs(case, onnx.load(model, load_external_data=False))
+        expected = session(model).run(None, inputs)
+    except Exception as error:
+        return f"not judged: {first_line(error)[:90]}"
+    try:
+        got = session(out).run(None, inputs)
+    except Exception as error:
+        return f"DIFFERS: {first_line(error)[:90]}"
+    found = difference("zoo", expected, got)
+    return f"DIFFERS: {found}" if found else "ok"
+
+
+def judge(model, out):
+    """The columns that come from reading and running a result."""
+    result = onnx.load(out, load_external_data=False)
+    error = checker_error(out)
+    return {
+        "nodes_out": count_nodes(result.graph),
+        "bytes_out": file_bytes(out),
+        "checker": f"INVALID {error[:80]}" if error and not checker_error(model) else "ok",
+        "agreement": agreement(model, out),
+    }
+
+
+def measure(model, tools, rounds, timeout):
+    """One row for each tool."""
+    before = onnx.load(model, load_external_data=False)
+    runs = {name: [] for name in tools}
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        outs = {name: str(Path(folder) / f"{i}" / "out.onnx") for i, name in enumerate(tools)}
+        for k in range(rounds):
+            turn = k % len(tools)
+            for name in [*tools][turn:] + [*tools][:turn]:
+                past = runs[name]
+                if past and (past[-1].status or past[-1].seconds > SLOW):
+                    continue
+                target = Path(outs[name])
+                target.parent.mkdir(exist_ok=True)
+                for old in target.parent.iterdir():
+                    old.unlink()
+                past.append(run_measured(tools[name](model, outs[name]), timeout))
+        for name, past in runs.items():
+            row = {
+                "model": Path(model).stem,
+                "tool": name,
+                "status": past[-1].status,
+                "runs": len(past),
+                "seconds": round(statistics.median(r.seconds for r in past), 4),
+                "peak_mb": round(max(r.peak_mb for r in past), 1),
+                "nodes_in": count_nodes(before.graph),
+                "bytes_in": file_bytes(model),
+                "nodes_out": None,
+                "bytes_out": None,
+                "checker": None,
+                "agreement": f"NO OUTPUT: {past[-1].error}",
+            }
+            if past[-1].status == 0 and Path(outs[name]).exists():
+                row |= judge(model, outs[name])
+            rows.append(row)
+            say("  ".join(f"{k}={v}" for k, v in row.items()))
+    return rows
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+
+def good(row):
+    return row["nodes_out"] is not None and row["checker"] == "ok" and not row["agreement"].startswith("DIFFERS")
+
+
+def by_model(rows):
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["model"], {})[row["tool"]] = row
+    return groups
+
+
+def ratio_table(rows, what, names):
+    """Ours in absolute figures, the others as ratios to ours, and the geometric mean over models where both exist."""
+    body, ratios = [], {name: [] for name in names}
+    for model, of in by_model(rows).items():
+        ours = of[OURS][what] if good(of[OURS]) else None
+        cells = [model, ours]
+        for name in names[1:]:
+            theirs = of[name][what] if good(of[name]) else None
+            ratio = theirs / ours if theirs and ours else None
+            ratios[name].append(ratio)
+            cells.append(ratio)
+        body.append(cells)
+    body.append(["geometric mean", None, *(geometric_mean(ratios[name]) for name in names[1:])])
+    return table([what, names[0], *(f"{name} ÷" for name in names[1:])], body)
+
+
+def node_table(rows, names):
+    peers = [name for name in names if not name.startswith(OURS)]
+    body, more, shares = [], 0, []
+    for model, of in by_model(rows).items():
+        ours = of[OURS]["nodes_out"] if good(of[OURS]) else None
+        theirs = {name: of[name]["nodes_out"] if good(of[name]) else None for name in peers}
+        best = min((n for n in theirs.values() if n is not None), default=None)
+        verdict = "-" if None in (ours, best) else "fewer" if ours < best else "equal" if ours == best else "MORE"
+        more += verdict == "MORE"
+        shares.append(ours / best if ours and best else None)
+        body.append([model, of[OURS]["nodes_in"], ours, *theirs.values(), best, verdict])
+    text = table(["nodes", "before", OURS, *peers, "best peer", "ours are"], body)
+    if mean := geometric_mean(shares):
+        text += f"\nours ÷ best peer, geometric mean: {mean:.3f}; more nodes than the best peer: {more} of {len(body)}"
+    return text
+
+
+def print_report(rows, names):
+    for what in ("seconds", "peak_mb"):
+        print(ratio_table(rows, what, names), end="\n\n")
+    print(node_table(rows, names), end="\n\n")
+    print(ratio_table(rows, "bytes_out", names))
+    for row in rows:
+        if not good(row) or row["agreement"] != "ok":
+            print(f"{row['model']}: {row['tool']}: checker {row['checker']}, {row['agreement']}")
+
+
+# ---- latency -------------------------------------------------------------------------------------------------------
+
+
+def timed(runner, inputs):
+    started = time.perf_counter()
+    runner.run(None, inputs)
+    return time.perf_counter() - started
+
+
+def latency(binary, model, seconds, timeout):
+    """One row: medians of both in milliseconds, and the median of the pairs' ratios with its quartiles."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        out = str(Path(folder) / "out.onnx")
+        run = run_measured([binary, "simplify", model, "-o", out, "--quiet", "--no-verify"], timeout)
+        if run.status:
+            return {"model": Path(model).stem, "note": run.error}
+        case = Case(Path(model).stem, "zoo", str(model))
+        try:
+            inputs = make_inputs(case, onnx.load(model, load_external_data=False))
+            pair = [session(path, optimize=True) for path in (model, out)]
+            for runner in pair * 2:
+                runner.run(None, inputs)
+        except Exception as error:
+            return {"model": Path(model).stem, "note": first_line(error)[:100]}
+        first, second, ratios, end = [], [], [], time.monotonic() + seconds
+        while len(ratios) < 10 or time.monotonic() < end:
+            flip = len(ratios) % 2  # who goes first
+            times = [0.0, 0.0]
+            for which in (flip, 1 - flip):
+                times[which] = timed(pair[which], inputs)
+            first.append(times[0])
+            second.append(times[1])
+            ratios.append(times[1] / times[0])
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return {
+        "model": Path(model).stem,
+        "pairs": len(ratios),
+        "original_ms": 1e3 * statistics.median(first),
+        "result_ms": 1e3 * statistics.median(second),
+        "ratio": statistics.median(ratios),
+        "quartiles": f"{low:.3f}-{high:.3f}",
+        "note": "",
+    }
+
+
+def latency_report(rows):
+    columns = ["model", "pairs", "original_ms", "result_ms", "ratio", "quartiles", "note"]
+    body = [[row.get(column) for column in columns] for row in rows]
+    mean = geometric_mean(row.get("ratio") for row in rows)
+    print(table(columns, [*body, ["geometric mean", None, None, None, mean, None, None]]))
+
+
+# ---- command -------------------------------------------------------------------------------------------------------
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lapidary", required=True, metavar="PATH", help="the binary to try")
+    parser.add_argument("--peers-python", metavar="PATH", help="a python beside which the peers are installed")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
+    parser.add_argument("--latency", action="store_true", help="measure latency of original and result instead")
+    parser.add_argument("--seconds", type=float, default=5, help="with --latency: how long each model is run")
+    parser.add_argument("--out", metavar="PREFIX", help="write PREFIX.tsv and PREFIX.json")
+    parser.add_argument("models", nargs="+")
+    args = parser.parse_args()
+    args.lapidary = str(Path(args.lapidary).resolve())
+    if not os.access(args.lapidary, os.X_OK):
+        parser.error(f"{args.lapidary} is not an executable file")
+    return args
+
+
+def main():
+    args = parse_args()
+    print(machine(), flush=True)
+    rows = []
+    if args.latency:
+        for model in args.models:
+            rows.append(latency(args.lapidary, model, args.seconds, args.timeout))
+            say(rows[-1])
+        latency_report(rows)
+    else:
+        tools = lapidary_tools(args.lapidary) | peer_tools(args.peers_python)
+        for model in args.models:
+            rows += measure(model, tools, args.rounds, args.timeout)
+            if args.out:
+                write_rows(args.out, rows)
+        print_report(rows, list(tools))
+    if args.out:
+        write_rows(args.out, rows)
+    ours = [row for row in rows if row.get("tool", "").startswith(OURS)]
+    return 0 if all(map(good, ours)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
