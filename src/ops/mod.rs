@@ -20,6 +20,8 @@ mod image;
 mod indexing;
 mod infer;
 mod join;
+#[cfg(test)]
+mod layer_tests;
 mod linear;
 mod loss;
 mod movement;
