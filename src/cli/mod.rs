@@ -1,6 +1,7 @@
 //! The command line: arguments, tables, exit codes. One file per subcommand.
 
 mod evaluate;
+mod inspect;
 mod print;
 mod progress;
 mod simplify;
@@ -21,6 +22,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Evaluate(evaluate::Args),
+    Inspect(inspect::Args),
     Print(print::Args),
     Simplify(simplify::Args),
     Verify(verify::Args),
@@ -37,6 +39,7 @@ enum Outcome {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Simplify(args) => simplify::run(&args),
         Command::Verify(args) => verify::run(&args),

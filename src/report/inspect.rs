@@ -117,7 +117,7 @@ pub fn summarize(model: &Model, dims: &[(String, i64)]) -> Summary {
         opsets: model.opsets.iter().map(|(d, v)| (domain_name(d).to_owned(), *v)).collect(),
         producer: [&model.producer_name[..], &model.producer_version].join(" ").trim().to_owned(),
         inputs: fed_inputs(&model.graph).map(|v| port(&model.graph, v)).collect(),
-        outputs: g.outputs().iter().map(|v| port(g, *v)).collect(),
+        outputs: outputs(&model.graph, g),
         free: bound.free,
         bound: bound.bindings,
         nodes: crate::ir::count_nodes(&model.graph),
@@ -210,6 +210,16 @@ fn port(g: &Graph, v: ValueId) -> Port {
     let value = g.value(v);
     let ty = value.ty.as_ref().map_or("?".to_owned(), |t| t.to_string());
     Port { name: value.name().to_owned(), ty }
+}
+
+/// Outputs as the file declares them; as inferred where it says nothing of the shape.
+fn outputs(declared: &Graph, inferred: &Graph) -> Vec<Port> {
+    let pairs = declared.outputs().iter().zip(inferred.outputs());
+    let port = |(a, b): (&ValueId, &ValueId)| match declared.value(*a).shape() {
+        Some(_) => port(declared, *a),
+        None => port(inferred, *b),
+    };
+    pairs.map(port).collect()
 }
 
 fn histogram(model: &Model) -> Vec<OpCount> {
@@ -337,7 +347,7 @@ mod tests {
         let dims = [("batch".into(), 2), ("rows".into(), 5), ("other:1".into(), 7)];
         let s = summarize(&dense(), &dims);
         assert_eq!(s.macs, Some(2 * 5 * 6));
-        assert_eq!(s.outputs[0].ty, "float[2,5,2]");
+        assert_eq!(s.outputs[0].ty, "float[batch,rows,2]");
         // Both inputs and the product.
         assert_eq!(s.peak_activation_bytes, Some(4 * (30 + 28 + 20)));
         assert_eq!(sparsity(&dense()), Some(3.0 / 8.0));

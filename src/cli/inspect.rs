@@ -1,0 +1,307 @@
+//! `lapidary inspect`.
+
+use std::path::{Path, PathBuf};
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::Outcome;
+use crate::onnx;
+use crate::report::inspect::{self, Layer, Port, Summary};
+
+/// Show what is in a model: size, cost, precision, dims. Several models stand side by side.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The models.
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// List every op that has weights.
+    #[arg(long)]
+    layers: bool,
+    /// List the type of every value.
+    #[arg(long)]
+    shapes: bool,
+    /// Read the weights and report the share of zeros.
+    #[arg(long)]
+    weights: bool,
+    /// Size of a symbolic dim, such as batch=8; `input:axis=8` for a dim without a name.
+    #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
+    dim: Vec<(String, i64)>,
+    /// Print JSON: a list with one entry for each model.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed about one model.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    file_bytes: u64,
+    external_files: Vec<String>,
+    external_bytes: u64,
+    #[serde(flatten)]
+    summary: Summary,
+    /// Share of zeros in the weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparsity: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<Layer>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shapes: Option<Vec<Port>>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let reports: Vec<Report> =
+        args.models.iter().map(|path| report(path, args)).collect::<Result<_, _>>()?;
+    if args.json {
+        json(&reports)?;
+        return Ok(Outcome::Done);
+    }
+    let names: Vec<&str> = reports.iter().map(|r| &r.model[..]).collect();
+    let mut overview = table(&[&[""], &names[..]].concat());
+    overview.load_style(presets::UTF8_BORDERS_ONLY);
+    overview.set_content_arrangement(ContentArrangement::Dynamic);
+    rows(&mut overview, &reports);
+    println!("{overview}");
+    for r in &reports {
+        if let Some(layers) = &r.layers {
+            println!("\n{}\n{}", r.model, layer_table(layers));
+        }
+        if let Some(shapes) = &r.shapes {
+            let mut values = table(&["value", "type"]);
+            for port in shapes {
+                values.add_row([&port.name, &port.ty]);
+            }
+            println!("\n{}\n{values}", r.model);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn report(path: &Path, args: &Args) -> anyhow::Result<Report> {
+    let model = load(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let external_files = onnx::external_files(path)?;
+    let size = |file: PathBuf| std::fs::metadata(file).map_or(0, |m| m.len());
+    let summary = inspect::summarize(&model, &args.dim);
+    let known = |name: &String| {
+        summary.bound.iter().any(|b| b.name == *name) || summary.free.contains(name)
+    };
+    // Among several models, each name need only fit one of them.
+    let stray = args.dim.iter().map(|d| &d.0).find(|name| !known(name));
+    if let Some(name) = stray.filter(|_| args.models.len() == 1) {
+        let bound = summary.bound.iter().map(|b| &b.name[..]);
+        let all: Vec<&str> = bound.chain(summary.free.iter().map(|f| &f[..])).collect();
+        match all.is_empty() {
+            true => anyhow::bail!("no dim is called {name:?}: all dims of the inputs are fixed"),
+            false => anyhow::bail!("no dim is called {name:?}; the inputs have {}", all.join(", ")),
+        }
+    }
+    Ok(Report {
+        model: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        file_bytes: size(path.to_owned()),
+        external_bytes: external_files.iter().map(|f| size(folder.join(f))).sum(),
+        external_files,
+        summary,
+        sparsity: args.weights.then(|| inspect::sparsity(&model)).flatten(),
+        layers: args.layers.then(|| inspect::layers(&model, &args.dim)),
+        shapes: args.shapes.then(|| inspect::values(&model, &args.dim)),
+    })
+}
+
+/// Adds a row for each property that some model has.
+fn rows(table: &mut Table, reports: &[Report]) {
+    type Cell = fn(&Report) -> String;
+    let properties: [(&str, Cell); 16] = [
+        ("file", |r| bytes(r.file_bytes as usize)),
+        ("external data", |r| match r.external_files.len() {
+            0 => String::new(),
+            n => format!("{} in {n} file(s)", bytes(r.external_bytes as usize)),
+        }),
+        ("opset", |r| {
+            let opsets = r.summary.opsets.iter();
+            let opsets: Vec<String> = opsets.map(|(d, v)| format!("{d} {v}")).collect();
+            format!("{} (IR {})", opsets.join(", "), r.summary.ir_version)
+        }),
+        ("producer", |r| r.summary.producer.clone()),
+        ("inputs", |r| ports(&r.summary.inputs)),
+        ("outputs", |r| ports(&r.summary.outputs)),
+        ("dims", dims),
+        ("nodes", |r| r.summary.nodes.to_string()),
+        ("", operators),
+        ("functions", |r| match r.summary.functions {
+            0 => String::new(),
+            n => format!("{n}, not counted"),
+        }),
+        ("parameters", |r| count(r.summary.params as f64)),
+        ("MACs", macs),
+        ("weights", stored),
+        ("precision", precision),
+        ("zeros", |r| r.sparsity.map(percent).unwrap_or_default()),
+        ("peak activations", |r| match r.summary.peak_activation_bytes {
+            Some(n) => bytes(n),
+            None => match r.summary.free.is_empty() {
+                true => "unknown: some sizes depend on data".into(),
+                false => format!("depend on {}", r.summary.free.join(", ")),
+            },
+        }),
+    ];
+    for (name, cell) in properties {
+        let cells: Vec<String> = reports.iter().map(cell).collect();
+        if cells.iter().any(|c| !c.is_empty()) {
+            table.add_row([vec![name.to_owned()], cells].concat());
+        }
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn ports(ports: &[Port]) -> String {
+    const SHOWN: usize = 6;
+    let mut lines: Vec<String> =
+        ports.iter().take(SHOWN).map(|p| format!("{}: {}", p.name, p.ty)).collect();
+    if ports.len() > SHOWN {
+        lines.push(format!("… {} more", ports.len() - SHOWN));
+    }
+    lines.join("\n")
+}
+
+fn dims(r: &Report) -> String {
+    let bound = r.summary.bound.iter().map(|b| {
+        let note = if b.assumed { " (assumed)" } else { "" };
+        format!("{} = {}{note}", b.name, b.value)
+    });
+    let free = r.summary.free.iter().map(|f| format!("{f} open: give it with --dim {f}=…"));
+    bound.chain(free).collect::<Vec<_>>().join("\n")
+}
+
+fn operators(r: &Report) -> String {
+    const SHOWN: usize = 10;
+    let ops = &r.summary.ops;
+    let mut parts: Vec<String> =
+        ops.iter().take(SHOWN).map(|o| format!("{} {}", o.count, o.op)).collect();
+    if ops.len() > SHOWN {
+        parts.push(format!("{} other", ops[SHOWN..].iter().map(|o| o.count).sum::<usize>()));
+    }
+    parts.chunks(3).map(|line| line.join(", ")).collect::<Vec<_>>().join("\n")
+}
+
+fn macs(r: &Report) -> String {
+    let s = &r.summary;
+    let mut text = match (s.macs, &s.macs_formula) {
+        (Some(n), _) => count(n as f64),
+        (None, Some(formula)) if formula.len() <= 60 => formula.clone(),
+        (None, _) => match s.free.is_empty() {
+            true => "unknown: some sizes depend on data".into(),
+            false => format!("depend on {}", s.free.join(", ")),
+        },
+    };
+    if s.macs_unknown_ops > 0 {
+        text += &format!(" without {} op(s) of unknown shape", s.macs_unknown_ops);
+    }
+    if s.foreign_ops > 0 {
+        text += &format!(", {} op(s) of other domains not counted", s.foreign_ops);
+    }
+    text
+}
+
+fn stored(r: &Report) -> String {
+    let mut types: Vec<(&str, usize)> =
+        r.summary.bytes_by_type.iter().map(|(t, n)| (*t, *n)).collect();
+    types.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let types: Vec<String> = types.iter().map(|(t, n)| format!("{t} {}", bytes(*n))).collect();
+    format!("{}\n{}", bytes(r.summary.weight_bytes), types.join(", "))
+}
+
+fn precision(r: &Report) -> String {
+    let s = &r.summary;
+    if s.weighted_ops == 0 {
+        return String::new();
+    }
+    let kinds: Vec<String> = s.precisions.iter().map(|(p, n)| format!("{n} {p}")).collect();
+    let mut text = format!("{} weighted ops: {}", s.weighted_ops, kinds.join(", "));
+    if s.int8_ops > 0.0 {
+        text += &format!("\nINT8: {} of ops", percent(s.int8_ops));
+        if let Some(share) = s.int8_macs {
+            text += &format!(", {} of MACs", percent(share));
+        }
+    }
+    text
+}
+
+fn layer_table(layers: &[Layer]) -> Table {
+    let mut out = table(&["layer", "op", "weight", "params", "MACs", "precision", "output"]);
+    for l in layers {
+        let weight: Vec<String> = l.weight.iter().map(usize::to_string).collect();
+        let macs = l.macs.as_deref().unwrap_or("?");
+        out.add_row([
+            l.name.clone(),
+            l.op.clone(),
+            weight.join("x"),
+            count(l.params as f64),
+            macs.parse::<f64>().map_or_else(|_| macs.to_owned(), count),
+            l.precision.clone(),
+            l.output.clone(),
+        ]);
+    }
+    align_numbers(&mut out);
+    for text in [1, 2, 5, 6] {
+        if let Some(column) = out.column_mut(text) {
+            column.set_cell_alignment(CellAlignment::Left);
+        }
+    }
+    out
+}
+
+fn load(path: &Path) -> anyhow::Result<crate::ir::Model> {
+    Ok(onnx::load(path)?)
+}
+
+fn parse_dim(text: &str) -> Result<(String, i64), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as name=value, such as batch=1")?;
+    let value = value.trim().parse().map_err(|_| format!("{value:?} is no integer"))?;
+    Ok((name.trim().to_owned(), value))
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(header.to_vec());
+    table
+}
+
+fn align_numbers(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn json(report: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(report)?);
+    Ok(())
+}
+
+fn count(n: f64) -> String {
+    scaled(n, &["", " k", " M", " G", " T"])
+}
+
+fn bytes(n: usize) -> String {
+    scaled(n as f64, &[" B", " kB", " MB", " GB", " TB"])
+}
+
+fn scaled(mut n: f64, suffixes: &[&str]) -> String {
+    let mut i = 0;
+    while n.abs() >= 1000.0 && i + 1 < suffixes.len() {
+        n /= 1000.0;
+        i += 1;
+    }
+    let digits = match n.abs() {
+        _ if i == 0 => 0,
+        x if x < 10.0 => 2,
+        x if x < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{n:.digits$}{}", suffixes[i])
+}
