@@ -60,9 +60,9 @@ pub fn choose(h: &Histogram, method: Method, percentile: f64) -> Threshold {
 /// The magnitude below which `percentile` percent of the elements lie; elements are taken to be
 /// spread evenly inside a bin.
 pub fn percentile_threshold(h: &Histogram, percentile: f64) -> f32 {
-    let want = (percentile / 100.0).clamp(0.0, 1.0) * h.total() as f64;
+    let want = (percentile / 100.0).clamp(0.0, 1.0) * h.counts().total() as f64;
     let mut below = 0.0;
-    for (i, &n) in h.bins().iter().enumerate() {
+    for (i, &n) in h.counts().bins.iter().enumerate() {
         let n = n as f64;
         if n > 0.0 && below + n >= want {
             return ((i as f64 + (want - below) / n) * h.width()) as f32;
@@ -77,7 +77,7 @@ pub fn percentile_threshold(h: &Histogram, percentile: f64) -> f32 {
 /// spread evenly over those that are not empty; `i` from 128 on; of equal divergences the largest
 /// `i`. Zeros do not sway it: the first bin counts as the second.
 pub fn entropy_threshold(h: &Histogram) -> f32 {
-    let mut bins: Vec<f64> = h.bins().iter().map(|&n| n as f64).collect();
+    let mut bins: Vec<f64> = h.counts().bins.iter().map(|&n| n as f64).collect();
     bins[0] = bins[1];
     let search = EntropySearch::new(&bins);
     let mut best = (f64::INFINITY, BINS);
@@ -168,7 +168,8 @@ pub fn mse_threshold(h: &Histogram) -> f32 {
 /// being spread evenly inside a bin.
 pub fn expected_mse(h: &Histogram, amax: f32) -> f64 {
     let step = f64::from(amax) / 127.0;
-    let total = h.total() as f64;
+    let counts = h.weighted();
+    let total = counts.total() as f64;
     let width = h.width();
     if total == 0.0 || step <= 0.0 || width <= 0.0 {
         return 0.0;
@@ -181,9 +182,9 @@ pub fn expected_mse(h: &Histogram, amax: f32) -> f64 {
     };
     let mut sum = 0.0;
     let mut below = 0.0;
-    for (i, &n) in h.bins().iter().enumerate() {
+    for (i, &n) in counts.bins.iter().enumerate() {
         let upto = error((i + 1) as f64 * width);
-        let n = if i == 0 { n - h.zeros().min(n) } else { n };
+        let n = if i == 0 { n - counts.zeros.min(n) } else { n };
         if n > 0 {
             sum += n as f64 * (upto - below) / width;
         }
@@ -193,11 +194,11 @@ pub fn expected_mse(h: &Histogram, amax: f32) -> f64 {
 }
 
 fn clipped_share(h: &Histogram, amax: f32) -> f64 {
-    let total = h.total() as f64;
+    let total = h.counts().total() as f64;
     let edge = f64::from(amax) / h.width().max(f64::MIN_POSITIVE);
     let whole = (edge as usize).min(BINS);
-    let beyond: u64 = h.bins()[whole..].iter().sum();
-    let inside = h.bins().get(whole).map_or(0.0, |&n| n as f64 * (edge - whole as f64));
+    let beyond: u64 = h.counts().bins[whole..].iter().sum();
+    let inside = h.counts().bins.get(whole).map_or(0.0, |&n| n as f64 * (edge - whole as f64));
     if total == 0.0 { 0.0 } else { ((beyond as f64 - inside) / total).max(0.0) }
 }
 
@@ -275,7 +276,7 @@ mod tests {
     fn entropy_agrees_with_the_definition() {
         for (name, h, threshold, divergence, ..) in references() {
             assert_eq!(entropy_threshold(&h), threshold, "{name}");
-            let mut bins: Vec<f64> = h.bins().iter().map(|&n| n as f64).collect();
+            let mut bins: Vec<f64> = h.counts().bins.iter().map(|&n| n as f64).collect();
             bins[0] = bins[1];
             let got = EntropySearch::new(&bins).divergence(threshold as usize);
             assert!((got - divergence).abs() < 1e-9, "{name}: {got}");
@@ -286,7 +287,7 @@ mod tests {
     fn divergence_elsewhere_agrees_with_the_definition() {
         let all = references();
         let at = |k: usize, i: usize| {
-            let mut bins: Vec<f64> = all[k].1.bins().iter().map(|&n| n as f64).collect();
+            let mut bins: Vec<f64> = all[k].1.counts().bins.iter().map(|&n| n as f64).collect();
             bins[0] = bins[1];
             EntropySearch::new(&bins).divergence(i)
         };
@@ -309,7 +310,7 @@ mod tests {
                 let got = percentile_threshold(&h, p);
                 assert!((bin..=bin + 1.0).contains(&got), "{name} {p}: {got} not in bin {bin}");
             }
-            let last = h.bins().iter().rposition(|n| *n > 0).expect("not empty") + 1;
+            let last = h.counts().bins.iter().rposition(|n| *n > 0).expect("not empty") + 1;
             assert_eq!(percentile_threshold(&h, 100.0), last as f32, "{name}");
         }
     }
@@ -319,7 +320,8 @@ mod tests {
         for (name, h, .., best) in references() {
             let step = f64::from(mse_threshold(&h)) / 127.0;
             let at_centers: f64 = h
-                .bins()
+                .counts()
+                .bins
                 .iter()
                 .enumerate()
                 .map(|(i, &n)| {
@@ -327,7 +329,7 @@ mod tests {
                     n as f64 * ((c / step).round().min(127.0) * step - c).powi(2)
                 })
                 .sum::<f64>()
-                / h.total() as f64;
+                / h.counts().total() as f64;
             assert!(at_centers < best * 1.02 + 0.1, "{name}: {at_centers} > {best}");
         }
     }

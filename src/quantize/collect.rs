@@ -3,27 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::QuantizeError;
 use super::observe::{Histogram, Range};
-use crate::engine::{Engine, EngineError, Feeds, Session};
+use crate::data::Source;
+use crate::engine::{Engine, Observer, Progress, RunError, Session, all_cores, run_all};
 use crate::ir::{Graph, Model, Tensor, ValueId};
-
-/// Calibration data: samples by number, the same in every pass.
-pub trait Source: Send + Sync {
-    /// Number of samples.
-    fn len(&self) -> usize;
-    /// There is no sample.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// The named inputs of sample `i`.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    fn sample(&self, i: usize) -> Result<Feeds, EngineError>;
-}
 
 /// Sums for each channel of a tensor, in fixed point, so that the order of addition does not show.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,14 +51,11 @@ impl Means {
     }
 }
 
-/// What is observed: for each value its name and, where channel means are wanted, their axis
-/// counted from the end.
+/// What is observed: values, with their channels where those are wanted.
 pub(super) struct Taps {
     values: Vec<ValueId>,
     names: Vec<String>,
-    mean_axes: Vec<Option<ChannelAxis>>,
-    /// Index in `names` of what the engine taps; graph inputs are read from the feeds.
-    engine: Vec<usize>,
+    channels: Vec<Option<Channels>>,
 }
 
 /// Where the channels of an activation are.
@@ -86,6 +67,41 @@ pub(super) enum ChannelAxis {
     Last,
 }
 
+/// Channels of an activation that a linear op reads.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Channels {
+    /// Where they are.
+    pub(super) axis: ChannelAxis,
+    /// How much each matters to the ops that read it.
+    pub(super) weights: Vec<u32>,
+}
+
+impl Channels {
+    /// The axis, if the tensor has as many channels as there are weights.
+    fn axis_of(&self, tensor: &Tensor) -> Option<usize> {
+        let axis = match self.axis {
+            ChannelAxis::Second => 1,
+            ChannelAxis::Last => tensor.rank().checked_sub(1)?,
+        };
+        (tensor.dims().get(axis) == Some(&self.weights.len())).then_some(axis)
+    }
+}
+
+fn observe_weighted(h: &mut Histogram, t: &Tensor, data: &[f32], channels: Option<&Channels>) {
+    let Some((c, axis)) = channels.and_then(|c| Some((c, c.axis_of(t)?))) else {
+        return h.observe(data, 1);
+    };
+    match t.dims()[axis + 1..].iter().product::<usize>() {
+        1 => h.observe_rows(data, &c.weights),
+        0 => {}
+        inner => {
+            for (i, row) in data.chunks_exact(inner).enumerate() {
+                h.observe(row, c.weights[i % c.weights.len()]);
+            }
+        }
+    }
+}
+
 /// Statistics of one activation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stats {
@@ -94,15 +110,31 @@ pub(super) struct Stats {
 }
 
 impl Taps {
-    pub(super) fn new(g: &Graph, values: &BTreeMap<ValueId, Option<ChannelAxis>>) -> Taps {
-        let names: Vec<String> = values.keys().map(|v| g.value(*v).name().to_owned()).collect();
-        let made = |(i, v): (usize, &ValueId)| (!g.is_input(*v)).then_some(i);
+    pub(super) fn new(g: &Graph, values: &BTreeMap<ValueId, Option<Channels>>) -> Taps {
         Taps {
             values: values.keys().copied().collect(),
-            engine: values.keys().enumerate().filter_map(made).collect(),
-            mean_axes: values.values().copied().collect(),
-            names,
+            names: values.keys().map(|v| g.value(*v).name().to_owned()).collect(),
+            channels: values.values().cloned().collect(),
         }
+    }
+}
+
+/// Statistics of all taps, as one thread gathers them.
+struct Gather<'a, T> {
+    taps: &'a Taps,
+    parts: Vec<T>,
+    observe: fn(&mut T, &Tensor, &[f32], Option<&Channels>),
+    merge: fn(&mut T, &T),
+}
+
+impl<T: Send> Observer for Gather<'_, T> {
+    fn tap(&mut self, _: usize, index: usize, value: Tensor) {
+        let (part, channels) = (&mut self.parts[index], self.taps.channels[index].as_ref());
+        with_f32(&value, &mut |data| (self.observe)(part, &value, data, channels));
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.parts.iter_mut().zip(&other.parts).for_each(|(a, b)| (self.merge)(a, b));
     }
 }
 
@@ -111,10 +143,7 @@ pub(super) struct Collector<'a> {
     session: Arc<dyn Session>,
     taps: &'a Taps,
     source: &'a dyn Source,
-    samples: usize,
-    progress: &'a (dyn Fn(usize, usize) + Sync),
-    done: std::sync::atomic::AtomicUsize,
-    passes: usize,
+    progress: Progress<'a>,
 }
 
 impl<'a> Collector<'a> {
@@ -123,49 +152,32 @@ impl<'a> Collector<'a> {
         engine: &dyn Engine,
         taps: &'a Taps,
         source: &'a dyn Source,
-        samples: usize,
-        passes: usize,
-        progress: &'a (dyn Fn(usize, usize) + Sync),
+        progress: Progress<'a>,
     ) -> Result<Collector<'a>, QuantizeError> {
-        let names: Vec<String> = taps.engine.iter().map(|i| taps.names[*i].clone()).collect();
-        let session = engine.prepare(m, &names)?;
-        let samples = source.len().min(samples);
-        if samples == 0 {
+        if source.is_empty() {
             return Err(QuantizeError::NoSamples);
         }
-        let done = std::sync::atomic::AtomicUsize::new(0);
-        Ok(Collector { session, taps, source, samples, progress, done, passes })
+        let session = engine.prepare(m, &taps.names).map_err(RunError::from)?;
+        Ok(Collector { session, taps, source, progress })
     }
 
-    pub(super) fn samples(&self) -> usize {
-        self.samples
-    }
-
-    /// First pass: ranges and channel means, in the order of the taps.
+    /// First pass: ranges and channel means.
     pub(super) fn stats(&self) -> Result<BTreeMap<ValueId, Stats>, QuantizeError> {
-        let axes = &self.taps.mean_axes;
-        let n = self.taps.values.len();
-        let found = self.pass(
-            &|| vec![Stats::default(); n],
-            &|stats, i, tensor| {
-                with_f32(tensor, &mut |data| {
-                    stats[i].range.observe(data);
-                    let axis = match axes[i] {
-                        Some(ChannelAxis::Second) => Some(1),
-                        Some(ChannelAxis::Last) => tensor.rank().checked_sub(1),
-                        None => None,
-                    };
-                    if let Some(axis) = axis {
-                        stats[i].means.observe(data, tensor.dims(), axis);
-                    }
-                });
+        let make = || Gather {
+            taps: self.taps,
+            parts: vec![Stats::default(); self.taps.values.len()],
+            observe: |stats: &mut Stats, tensor, data, channels| {
+                stats.range.observe(data);
+                if let Some(axis) = channels.and_then(|c| c.axis_of(tensor)) {
+                    stats.means.observe(data, tensor.dims(), axis);
+                }
             },
-            &|a, b| {
+            merge: |a, b| {
                 a.range.merge(&b.range);
                 a.means.merge(&b.means);
             },
-        )?;
-        Ok(self.taps.values.iter().copied().zip(found).collect())
+        };
+        self.pass(0, &make)
     }
 
     /// Second pass: histograms over the given ranges.
@@ -173,57 +185,25 @@ impl<'a> Collector<'a> {
         &self,
         amax: &BTreeMap<ValueId, f32>,
     ) -> Result<BTreeMap<ValueId, Histogram>, QuantizeError> {
-        let range = |v: &ValueId| amax.get(v).copied().unwrap_or(0.0);
-        let found = self.pass(
-            &|| self.taps.values.iter().map(|v| Histogram::new(range(v))).collect(),
-            &|histograms: &mut Vec<Histogram>, i, tensor| {
-                with_f32(tensor, &mut |data| histograms[i].observe(data));
-            },
-            &|a, b| a.merge(b),
-        )?;
-        Ok(self.taps.values.iter().copied().zip(found).collect())
+        let empty = |v: &ValueId| Histogram::new(amax.get(v).copied().unwrap_or(0.0));
+        let make = || Gather {
+            taps: self.taps,
+            parts: self.taps.values.iter().map(empty).collect(),
+            observe: observe_weighted,
+            merge: Histogram::merge,
+        };
+        self.pass(self.source.len(), &make)
     }
 
-    /// Runs all samples. Each worker takes a run of samples and has observers of its own.
+    /// Runs all samples; `before` runs are done already.
     fn pass<T: Send>(
         &self,
-        make: &(dyn Fn() -> Vec<T> + Sync),
-        observe: &(dyn Fn(&mut Vec<T>, usize, &Tensor) + Sync),
-        merge: &(dyn Fn(&mut T, &T) + Sync),
-    ) -> Result<Vec<T>, QuantizeError> {
-        let share = self.samples.div_ceil(rayon::current_num_threads()).max(1);
-        let parts: Result<Vec<Vec<T>>, EngineError> = (0..self.samples)
-            .into_par_iter()
-            .chunks(share)
-            .map(|samples| {
-                let mut state = make();
-                for i in samples {
-                    self.run_one(i, &mut |tap, tensor| observe(&mut state, tap, tensor))?;
-                }
-                Ok(state)
-            })
-            .collect();
-        let mut parts = parts?.into_iter();
-        let mut all = parts.next().unwrap_or_else(make);
-        for part in parts {
-            for (a, b) in all.iter_mut().zip(&part) {
-                merge(a, b);
-            }
-        }
-        Ok(all)
-    }
-
-    fn run_one(&self, i: usize, see: &mut dyn FnMut(usize, &Tensor)) -> Result<(), EngineError> {
-        let feeds = self.source.sample(i)?;
-        for (name, tensor) in &feeds {
-            if let Some(tap) = self.taps.names.iter().position(|n| n == name) {
-                see(tap, tensor);
-            }
-        }
-        self.session.run(&feeds, &mut |k, tensor| see(self.taps.engine[k], &tensor))?;
-        let done = self.done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        (self.progress)(done, self.samples * self.passes);
-        Ok(())
+        before: usize,
+        make: &(dyn Fn() -> Gather<'a, T> + Sync),
+    ) -> Result<BTreeMap<ValueId, T>, QuantizeError> {
+        let progress = |done: usize| (self.progress)(before + done);
+        let found = run_all(&*self.session, self.source, all_cores(), make, &progress)?;
+        Ok(self.taps.values.iter().copied().zip(found.parts).collect())
     }
 }
 

@@ -14,22 +14,24 @@ pub mod observe;
 mod options;
 pub mod placement;
 mod report;
+mod sensitivity;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 pub use calibrate::Method;
-pub use collect::Source;
 pub use options::{ConvTransposeAxis, Profile, QuantizeOptions};
 pub(crate) use placement::is_shape_arithmetic;
 pub use placement::{Decision, Plan, plan};
 pub use report::{QuantizeReport, TensorReport};
 
-use crate::engine::{Engine, EngineError};
+use crate::data::Source;
+use crate::engine::{Engine, Progress, RunError};
 use crate::ir::{Dim, Graph, Model, OpId, ValueId};
+use crate::pass::{RaiseError, raise_opset};
 use crate::target::tensorrt::{Finding, check_qdq};
 use calibrate::Threshold;
-use collect::{ChannelAxis, Collector, Stats, Taps};
+use collect::{Channels, Collector, Stats, Taps};
 
 /// Oldest operator set with scales along an axis.
 const MIN_OPSET: i64 = 13;
@@ -54,15 +56,15 @@ pub enum QuantizeError {
     /// The model has Q/DQ or integer operators.
     #[error("the model is quantized already: {0}")]
     AlreadyQuantized(String),
-    /// The operator set is too old.
-    #[error("operator set {0} has no scales along an axis; INT8 weights need 13 or newer")]
-    Opset(i64),
+    /// The operator set is older than scales along an axis, and the model cannot be converted.
+    #[error(transparent)]
+    Opset(#[from] RaiseError),
     /// There is nothing to calibrate on.
     #[error("calibration needs at least one sample")]
     NoSamples,
-    /// A run failed.
+    /// The model cannot run on the data.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Run(#[from] RunError),
     /// An activation had no finite element.
     #[error("tensor {0:?} holds no finite number on the calibration data")]
     NotFinite(String),
@@ -71,16 +73,17 @@ pub enum QuantizeError {
     Illegal(Box<Finding>),
 }
 
-/// Quantizes the main graph of a model in place. `progress` is told `(done, all)` runs.
+/// Quantizes the main graph of a model in place. `progress` is told how many runs of
+/// [`QuantizeOptions::passes`] over the data are done.
 ///
 /// # Errors
-/// Before anything was changed, except for [`QuantizeError::Illegal`].
+/// Before anything was changed but the operator set, except for [`QuantizeError::Illegal`].
 pub fn quantize(
     m: &mut Model,
     o: &QuantizeOptions,
     engine: &dyn Engine,
     data: &dyn Source,
-    progress: &(dyn Fn(usize, usize) + Sync),
+    progress: Progress,
 ) -> Result<QuantizeReport, QuantizeError> {
     prepare(m, o)?;
     let plan = plan(&m.graph, o)?;
@@ -100,7 +103,10 @@ pub fn quantize(
     let start = Instant::now();
     let calibrated = calibrate_plan(m, &plan, o, engine, data, progress)?;
     report.calibration_seconds = start.elapsed().as_secs_f64();
-    report.samples = calibrated.samples;
+    report.samples = data.len() * data.batch();
+    if data.is_synthetic() {
+        report.warnings.push("calibrated on random numbers: ranges mean nothing".into());
+    }
     fill_tensors(&mut report, &m.graph, &plan, &calibrated)?;
     if !o.no_bias_correction {
         report.corrected_biases = correct_biases(&mut m.graph, &plan, &calibrated.stats);
@@ -114,7 +120,7 @@ pub fn quantize(
     }
 }
 
-/// Checks what can be known before a run, and infers types.
+/// Checks what can be known before a run, raises the operator set as far as needed and infers types.
 fn prepare(m: &mut Model, o: &QuantizeOptions) -> Result<(), QuantizeError> {
     if !(o.percentile > 0.0 && o.percentile <= 100.0) {
         return Err(QuantizeError::Percentile(o.percentile));
@@ -129,10 +135,12 @@ fn prepare(m: &mut Model, o: &QuantizeOptions) -> Result<(), QuantizeError> {
     if let Some(op) = m.graph.order().into_iter().find(|op| quantized(op)) {
         return Err(QuantizeError::AlreadyQuantized(m.graph.label(op)));
     }
-    let opset = m.default_opset();
-    if opset < MIN_OPSET {
-        return Err(QuantizeError::Opset(opset));
+    if m.default_opset() < MIN_OPSET {
+        let mut raised = m.clone();
+        raise_opset(&mut raised, MIN_OPSET)?;
+        *m = raised;
     }
+    let opset = m.default_opset();
     crate::pass::infer_graph(&mut m.graph, opset, &mut |_, _| {});
     Ok(())
 }
@@ -141,7 +149,6 @@ struct Calibrated {
     stats: BTreeMap<ValueId, Stats>,
     thresholds: BTreeMap<ValueId, Threshold>,
     has_histograms: bool,
-    samples: usize,
 }
 
 fn calibrate_plan(
@@ -150,12 +157,11 @@ fn calibrate_plan(
     o: &QuantizeOptions,
     engine: &dyn Engine,
     data: &dyn Source,
-    progress: &(dyn Fn(usize, usize) + Sync),
+    progress: Progress,
 ) -> Result<Calibrated, QuantizeError> {
     let taps = Taps::new(&m.graph, &tapped(&m.graph, plan));
-    let has_histograms = o.method != Method::Minmax;
-    let passes = if has_histograms { 2 } else { 1 };
-    let run = Collector::new(m, engine, &taps, data, o.samples, passes, progress)?;
+    let has_histograms = o.passes() > 1;
+    let run = Collector::new(m, engine, &taps, data, progress)?;
     let stats = run.stats()?;
     let mut amax: BTreeMap<ValueId, f32> =
         stats.iter().map(|(v, s)| (*v, s.range.amax())).collect();
@@ -177,7 +183,7 @@ fn calibrate_plan(
             all.par_iter().map(|(v, h)| (*v, calibrate::choose(h, o.method, o.percentile)));
         thresholds.extend(chosen.collect::<Vec<_>>());
     }
-    Ok(Calibrated { stats, thresholds, has_histograms, samples: run.samples() })
+    Ok(Calibrated { stats, thresholds, has_histograms })
 }
 
 /// Gives every tensor of a group the sum of their histograms.
@@ -188,16 +194,9 @@ fn share_histogram(histograms: &mut BTreeMap<ValueId, observe::Histogram>, group
     histograms.extend(group.iter().map(|v| (*v, sum.clone())));
 }
 
-/// Values to observe, with the channel axis where a linear op reads them.
-fn tapped(g: &Graph, plan: &Plan) -> BTreeMap<ValueId, Option<ChannelAxis>> {
-    let axis = |op: OpId| match placement::linear(g, op)?.rule {
-        "W1" | "W2" => Some(ChannelAxis::Second),
-        _ => Some(ChannelAxis::Last),
-    };
-    let axes = |readers: &BTreeMap<(OpId, usize), &'static str>| {
-        readers.keys().find_map(|(op, _)| axis(*op))
-    };
-    plan.pairs.iter().map(|(v, readers)| (*v, axes(readers))).collect()
+/// Values to observe, with their channels where linear ops read them.
+fn tapped(g: &Graph, plan: &Plan) -> BTreeMap<ValueId, Option<Channels>> {
+    plan.pairs.iter().map(|(v, readers)| (*v, sensitivity::channels(g, readers.keys()))).collect()
 }
 
 fn fill_tensors(

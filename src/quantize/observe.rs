@@ -77,13 +77,41 @@ impl Range {
     }
 }
 
-/// How often magnitudes fall into [`BINS`] equal bins over `[0, amax]`. Counts have 64 bits.
+/// How often magnitudes fall into [`BINS`] equal bins over `[0, amax]`. Counts have 64 bits. A second
+/// set of bins counts each element as often as its channel matters to the ops that read it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     amax: f32,
     per_bin: f32,
-    bins: Box<[u64]>,
-    zeros: u64,
+    counts: Counts,
+    weighted: Counts,
+}
+
+/// Counts of one histogram.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counts {
+    /// One for each bin, smallest magnitudes first.
+    pub bins: Box<[u64]>,
+    /// Exact zeros; they are in the first bin too.
+    pub zeros: u64,
+}
+
+impl Counts {
+    fn new() -> Counts {
+        Counts { bins: vec![0; BINS].into(), zeros: 0 }
+    }
+
+    fn merge(&mut self, other: &Counts) {
+        for (a, b) in self.bins.iter_mut().zip(&other.bins) {
+            *a += b;
+        }
+        self.zeros += other.zeros;
+    }
+
+    /// Sum of all bins.
+    pub fn total(&self) -> u64 {
+        self.bins.iter().sum()
+    }
 }
 
 impl Histogram {
@@ -92,35 +120,51 @@ impl Histogram {
         let per_bin = if amax > 0.0 { BINS as f32 / amax } else { 0.0 };
         // The quotient overflows for subnormal ranges: all then falls into the first bin.
         let per_bin = if per_bin.is_finite() { per_bin } else { 0.0 };
-        Histogram { amax, per_bin, bins: vec![0; BINS].into(), zeros: 0 }
+        Histogram { amax, per_bin, counts: Counts::new(), weighted: Counts::new() }
     }
 
     /// A histogram of the given counts with bins of width 1.
     #[cfg(test)]
     pub(super) fn of_bins(bins: &[u64], zeros: u64) -> Histogram {
-        Histogram { bins: bins.into(), zeros, ..Histogram::new(BINS as f32) }
+        let counts = Counts { bins: bins.into(), zeros };
+        Histogram { counts: counts.clone(), weighted: counts, ..Histogram::new(BINS as f32) }
     }
 
-    /// Takes elements in. Those that are not finite are left out; magnitudes beyond `amax` count in
-    /// the last bin.
-    pub fn observe(&mut self, data: &[f32]) {
+    /// Takes elements of one weight in. Those that are not finite are left out; magnitudes beyond
+    /// `amax` count in the last bin.
+    pub fn observe(&mut self, data: &[f32], weight: u32) {
+        let weight = u64::from(weight);
         for &x in data {
-            let a = x.abs();
-            if a <= f32::MAX {
-                self.zeros += u64::from(a == 0.0);
-                let bin = ((a * self.per_bin) as usize).min(BINS - 1);
-                self.bins[bin] += 1;
+            self.add(x, weight);
+        }
+    }
+
+    /// Takes rows in whose elements have these weights.
+    pub fn observe_rows(&mut self, data: &[f32], weights: &[u32]) {
+        for row in data.chunks_exact(weights.len().max(1)) {
+            for (&x, &weight) in row.iter().zip(weights) {
+                self.add(x, u64::from(weight));
             }
+        }
+    }
+
+    fn add(&mut self, x: f32, weight: u64) {
+        let a = x.abs();
+        if a <= f32::MAX {
+            let zero = u64::from(a == 0.0);
+            self.counts.zeros += zero;
+            self.weighted.zeros += zero * weight;
+            let bin = ((a * self.per_bin) as usize).min(BINS - 1);
+            self.counts.bins[bin] += 1;
+            self.weighted.bins[bin] += weight;
         }
     }
 
     /// Takes in what another worker saw, over the same `amax`.
     pub fn merge(&mut self, other: &Histogram) {
         debug_assert_eq!(self.amax.to_bits(), other.amax.to_bits());
-        for (a, b) in self.bins.iter_mut().zip(&other.bins) {
-            *a += b;
-        }
-        self.zeros += other.zeros;
+        self.counts.merge(&other.counts);
+        self.weighted.merge(&other.weighted);
     }
 
     /// Upper end of the last bin.
@@ -128,19 +172,14 @@ impl Histogram {
         self.amax
     }
 
-    /// Counts, smallest magnitudes first.
-    pub fn bins(&self) -> &[u64] {
-        &self.bins
+    /// Elements counted once.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
-    /// Exact zeros; they are in the first bin too.
-    pub fn zeros(&self) -> u64 {
-        self.zeros
-    }
-
-    /// Elements counted.
-    pub fn total(&self) -> u64 {
-        self.bins.iter().sum()
+    /// Elements counted by weight; as [`Histogram::counts`] where all weights were zero.
+    pub fn weighted(&self) -> &Counts {
+        if self.weighted.bins.iter().all(|n| *n == 0) { &self.counts } else { &self.weighted }
     }
 
     /// Width of a bin.
@@ -175,30 +214,31 @@ mod tests {
         assert_eq!(left, whole);
 
         let mut whole_h = Histogram::new(whole.amax());
-        whole_h.observe(&data);
+        whole_h.observe(&data, 3);
         let (mut l, mut r) = (Histogram::new(whole.amax()), Histogram::new(whole.amax()));
-        l.observe(a);
-        r.observe(b);
+        l.observe(a, 3);
+        r.observe_rows(b, &[3]);
         l.merge(&r);
         assert_eq!(l, whole_h);
-        assert_eq!(whole_h.total(), 5000);
+        assert_eq!(whole_h.counts().total(), 5000);
     }
 
     #[test]
     fn counts_are_exact_and_edges_fall_into_the_last_bin() {
         let mut h = Histogram::new(2048.0);
-        h.observe(&[0.0, -0.0, 0.5, 1.0, -1.5, 2047.5, 2048.0, -5000.0, f32::NAN]);
-        assert_eq!(h.zeros(), 2);
-        assert_eq!((h.bins()[0], h.bins()[1], h.bins()[2047]), (3, 2, 3));
-        assert_eq!(h.total(), 8);
+        h.observe(&[0.0, -0.0, 0.5, 1.0, -1.5, 2047.5, 2048.0, -5000.0, f32::NAN], 2);
+        let (once, twice) = (h.counts(), h.weighted());
+        assert_eq!((once.zeros, twice.zeros), (2, 4));
+        assert_eq!((once.bins[0], once.bins[1], once.bins[2047]), (3, 2, 3));
+        assert_eq!((once.total(), twice.total()), (8, 16));
     }
 
     #[test]
     fn degenerate_ranges_do_not_divide_by_zero() {
         for amax in [0.0, f32::from_bits(1)] {
             let mut h = Histogram::new(amax);
-            h.observe(&[0.0, amax]);
-            assert_eq!(h.bins()[0], 2);
+            h.observe(&[0.0, amax], 1);
+            assert_eq!(h.counts().bins[0], 2);
         }
     }
 }

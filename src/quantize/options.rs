@@ -63,9 +63,6 @@ pub struct QuantizeOptions {
     /// Axis along which weights of ConvTranspose get scales
     #[arg(long, value_enum, default_value_t = ConvTransposeAxis::None)]
     pub convtranspose_axis: ConvTransposeAxis,
-    /// Calibrate on at most this many samples
-    #[arg(id = "calibration-samples", long = "samples", default_value_t = 512, value_name = "N")]
-    pub samples: usize,
     /// Do not correct biases for the mean error of rounded weights
     #[arg(long)]
     pub no_bias_correction: bool,
@@ -83,8 +80,14 @@ impl Default for QuantizeOptions {
             skip_last: 0,
             disable_rule: Vec::new(),
             convtranspose_axis: ConvTransposeAxis::None,
-            samples: 512,
             no_bias_correction: false,
         }
+    }
+}
+
+impl QuantizeOptions {
+    /// Passes over the calibration data.
+    pub fn passes(&self) -> usize {
+        if self.method == Method::Minmax { 1 } else { 2 }
     }
 }

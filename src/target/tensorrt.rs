@@ -3,7 +3,7 @@
 //! Rules are numbered as in NVIDIA-independent notes of this project: L1 symmetric, L2 zero-point
 //! type, L5 positive finite scales, L6 scale shape, L7 per-channel on constants only, L8 explicit
 //! axis, L9 scale type, L10 operator set, L11 no INT32, L12 no integer operators, L14 ignored
-//! attributes, L15 byte inputs, L16 shape tensors and unknown ranks, N19 pairs without a use. L3, L4
+//! attributes, L15 byte inputs, L16 shape tensors and dynamic axes, N19 pairs without a use. L3, L4
 //! and L17 concern arithmetic and command-line flags, not files; L13 allows what is found.
 
 use serde::Serialize;
@@ -290,8 +290,6 @@ impl Check<'_> {
             || crate::quantize::is_shape_arithmetic(self.g, v) && !self.g.is_const(v)
         {
             self.found("L16", "a shape tensor is quantized", "leave shape arithmetic alone");
-        } else if value.rank().is_none() {
-            self.found("L16", "the rank of the data is not known", "infer shapes first");
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct Plan {
     /// Sets of activations that share one scale; each has a pair.
     pub scale_groups: Vec<Vec<ValueId>>,
     quantized: BTreeSet<OpId>,
+    /// Residual additions that fuse with the quantized op before them.
+    fused: BTreeSet<OpId>,
     same_scale: Vec<(ValueId, ValueId)>,
 }
 
@@ -76,13 +78,18 @@ struct Extension {
     apply: fn(&Graph, &mut Plan),
 }
 
-/// In the order they run: pools and moves before Concat, which looks at all readers; residuals
-/// before plain arithmetic, which takes what is left.
+/// In the order they run: residuals first, since pools and Concat ask what follows quantized ops and
+/// who reads pairs; plain arithmetic then takes what is left.
 static EXTENSIONS: &[Extension] = &[
     Extension {
         id: "N11",
         summary: "Conv -> LayerNormalization: a pair between",
         apply: norm::apply,
+    },
+    Extension {
+        id: "N3",
+        summary: "residual Add: a pair on the shortcut, none on the branch that fuses",
+        apply: residual::apply,
     },
     Extension {
         id: "N7",
@@ -93,11 +100,6 @@ static EXTENSIONS: &[Extension] = &[
         id: "N6",
         summary: "Concat read by quantized ops only: pairs of one scale on its inputs",
         apply: moving::concat,
-    },
-    Extension {
-        id: "N3",
-        summary: "residual Add: a pair on the shortcut, none on the branch that fuses",
-        apply: residual::apply,
     },
     Extension {
         id: "N4",
@@ -196,7 +198,8 @@ impl Plan {
 
     /// The value comes from a quantized linear op through what fuses with it.
     fn follows_quantized(&self, g: &Graph, value: ValueId) -> bool {
-        walk::backbone(g, value, &|op| linear(g, op).is_some())
-            .is_some_and(|b| self.is_quantized(b.op))
+        let ends = |op| linear(g, op).is_some() || self.fused.contains(&op);
+        walk::backbone(g, value, &ends)
+            .is_some_and(|b| self.is_quantized(b.op) || self.fused.contains(&b.op))
     }
 }

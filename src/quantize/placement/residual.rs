@@ -17,6 +17,7 @@ pub(super) fn apply(g: &Graph, plan: &mut Plan) {
     for op in g.order() {
         if let Some((value, slot)) = shortcut(g, plan, op) {
             plan.read(value, op, slot, "N3");
+            plan.fused.insert(op);
         }
     }
 }

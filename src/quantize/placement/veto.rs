@@ -87,6 +87,9 @@ fn user(c: &Case) -> Option<String> {
 }
 
 fn ends(c: &Case) -> Option<String> {
+    if c.op.rule == "W5" {
+        return None;
+    }
     let (i, n) = c.at;
     if i < c.options.skip_first {
         return Some(format!("among the first {} linear ops", c.options.skip_first));
