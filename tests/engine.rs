@@ -242,3 +242,83 @@ fn comparison_tells_rounding_from_damage() {
     damaged.graph.rename(output, "logits");
     assert!(matches!(check(&damaged, Semantics::Lossy).verdict, Verdict::Disagree(_)));
 }
+
+#[test]
+fn local_functions_are_inlined_for_tract() {
+    let path = fixture("passes/inline-functions/call.onnxtxt");
+    let source = std::fs::read_to_string(path).expect("fixture");
+    let model = onnx::text::parse(&source).expect("parses");
+    let session = TractEngine.prepare(&model, &[]).expect("prepares");
+    let feeds = vec![("x".to_owned(), Tensor::vector(&[1f32, -2.0]))];
+    let out = session.run(&feeds, &mut |_, _| {}).expect("runs");
+    assert_eq!(out[0], Tensor::vector(&[12f32, -24.0]));
+    assert_eq!(out[1], Tensor::vector(&[3f32, -6.0]));
+}
+
+/// Runs every model under the folders in ZOO (separated by `:`) on random inputs and, where there
+/// is one, on ONNX Runtime too; prints a line for each.
+#[test]
+#[ignore = "takes minutes and wants models: ZOO=folder:folder cargo test -- --ignored zoo"]
+fn zoo_runs_and_agrees_with_onnxruntime() {
+    let folders = std::env::var("ZOO").expect("ZOO names folders");
+    let ort = lapidary::engine::by_name("ort").ok();
+    let mut paths: Vec<PathBuf> = folders
+        .split(':')
+        .flat_map(|f| std::fs::read_dir(f).expect("a folder").flatten())
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "onnx"))
+        .collect();
+    paths.sort();
+    let mut mismatches = Vec::new();
+    for path in paths {
+        let start = std::time::Instant::now();
+        let result = zoo_model(&path, ort.as_deref());
+        println!("{}\t{:.1} s\t{result}", path.display(), start.elapsed().as_secs_f64());
+        if result.starts_with("MISMATCH") {
+            mismatches.push(path);
+        }
+    }
+    assert!(mismatches.is_empty(), "{mismatches:?}");
+}
+
+fn zoo_model(path: &Path, ort: Option<&dyn Engine>) -> String {
+    let model = match onnx::load(path) {
+        Ok(model) => model,
+        Err(e) => return format!("not loaded: {e}"),
+    };
+    let feeds = match Synthetic::new(&model, 1, 0, &[]).and_then(|s| s.get(0)) {
+        Ok(feeds) => feeds,
+        Err(e) => return format!("no inputs: {e}"),
+    };
+    let run = |engine: &dyn Engine| -> Result<Vec<Tensor>, EngineError> {
+        engine.prepare(&model, &[])?.run(&feeds, &mut |_, _| {})
+    };
+    let ours = match run(&TractEngine) {
+        Ok(ours) => ours,
+        Err(e) => return format!("unsupported: {e}"),
+    };
+    let Some(ort) = ort else { return "runs".into() };
+    let theirs = match run(ort) {
+        Ok(theirs) => theirs,
+        Err(e) => return format!("runs, but ONNX Runtime says: {e}"),
+    };
+    let mut worst = f64::INFINITY;
+    for (a, b) in ours.iter().zip(&theirs) {
+        if a.dtype() != b.dtype() || a.dims() != b.dims() {
+            return format!("MISMATCH {}{:?} is {}{:?}", a.dtype(), a.dims(), b.dtype(), b.dims());
+        }
+        let (x, y) = (a.to_f64().expect("numbers"), b.to_f64().expect("numbers"));
+        let (mut signal, mut noise) = (0.0, 0.0);
+        for (x, y) in x.iter().zip(&y) {
+            if x.to_bits() != y.to_bits() && !(x.is_nan() && y.is_nan()) {
+                noise += (x - y) * (x - y);
+            }
+            signal += y * y;
+        }
+        if noise > 0.0 {
+            worst = worst.min(10.0 * (signal / noise).log10());
+        }
+    }
+    let verdict = if worst < 60.0 { "MISMATCH" } else { "ok" };
+    format!("{verdict} {worst:.0} dB")
+}

@@ -34,6 +34,9 @@ impl Selection {
     }
 }
 
+/// Passes over the whole model that run, before all others, only where they are asked for by name.
+static ON_REQUEST: &[&dyn Pass] = &[&inline_functions::InlineFunctions];
+
 /// Passes over the whole model that run first.
 static NORMALIZE: &[&dyn Pass] = &[
     &lift_constants::LiftConstants,
@@ -92,7 +95,7 @@ const MAX_ROUNDS: usize = 20;
 
 /// All passes, in the order they run.
 pub fn all_passes() -> impl Iterator<Item = &'static PassInfo> {
-    let first = NORMALIZE.iter().map(|p| p.info());
+    let first = ON_REQUEST.iter().chain(NORMALIZE).map(|p| p.info());
     let middle = SIMPLIFY.iter().map(|r| r.info()).chain(BETWEEN.iter().map(|p| p.info()));
     let all = first.chain(middle).chain(CLEAN_UP.iter().map(|p| p.info()));
     let mut seen = std::collections::HashSet::new();
@@ -110,6 +113,9 @@ pub fn find_pass(name: &str) -> Option<&'static PassInfo> {
 /// When a pass breaks the graph.
 pub fn simplify(m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
     cx.room = room(m, &cx.limits);
+    if cx.selection.only.is_some() {
+        run_passes(ON_REQUEST, m, cx)?;
+    }
     run_passes(NORMALIZE, m, cx)?;
     loop {
         let before = revision(m);

@@ -31,6 +31,7 @@ pub(crate) mod fuse_log_softmax;
 pub(crate) mod fuse_matmul_add;
 pub(crate) mod fuse_pad;
 pub(crate) mod fuse_scale;
+pub(crate) mod inline_functions;
 pub(crate) mod inline_if;
 pub(crate) mod lift_constants;
 pub(crate) mod merge_casts;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::feeds::{InputSpec, match_feeds};
 use super::{Engine, EngineError, Feeds, Session};
 use crate::ir::{Model, Tensor, ValueId};
+use crate::pass::inline_functions;
 use plan::{Parsed, Plan};
 
 const NAME: &str = "tract";
@@ -33,6 +34,15 @@ impl Engine for TractEngine {
     }
 
     fn prepare(&self, model: &Model, taps: &[String]) -> Result<Arc<dyn Session>, EngineError> {
+        let mut inlined;
+        let model = match model.functions.is_empty() {
+            true => model,
+            false => {
+                inlined = model.clone();
+                inline_functions(&mut inlined);
+                &inlined
+            }
+        };
         support::check(model)?;
         let specs = InputSpec::of_graph(&model.graph);
         let labels = model.graph.order().iter().map(|op| model.graph.label(*op)).collect();
