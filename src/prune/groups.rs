@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::lanes::{LaneId, Lanes};
 use super::trace::Trace;
 use crate::ir::{Graph, OpId};
+use crate::ops::AxisRef;
 
 /// A class of atoms that are removed together, numbered from 0.
 pub(super) type Class = u32;
@@ -50,11 +51,50 @@ pub(super) struct Groups {
     pub group_of: Vec<u32>,
     pub groups: Vec<Group>,
     pub sinks: Vec<(LaneId, OpId)>,
+    /// Computed operands that meet channels in a sum.
+    pub pairs: Vec<(LaneId, OpId, AxisRef)>,
 }
 
+/// Most ways of dividing axes that are tried.
+const MAX_ROUNDS: usize = 4;
+
 impl Groups {
+    /// Finds the groups of a graph. Where an axis is divided and following the first part leads to
+    /// nothing that can be cut, the other parts are tried.
+    pub fn find(g: &Graph, opset: i64) -> Groups {
+        let mut skip = HashMap::new();
+        let mut best: Option<Groups> = None;
+        for _ in 0..MAX_ROUNDS {
+            let trace = Trace::run(g, opset, skip.clone());
+            let choices = trace.choices.clone();
+            let found = Groups::form(trace);
+            let stuck: Vec<_> = choices.iter().filter(|(_, lane)| !found.is_open(*lane)).collect();
+            for (choice, _) in &stuck {
+                *skip.entry(*choice).or_insert(0) += 1;
+            }
+            let done = stuck.is_empty();
+            if best.as_ref().is_none_or(|b| b.open_channels() < found.open_channels()) {
+                best = Some(found);
+            }
+            if done {
+                break;
+            }
+        }
+        best.unwrap_or_else(|| Groups::form(Trace::run(g, opset, HashMap::new())))
+    }
+
+    /// Something along the lane can be cut.
+    fn is_open(&self, lane: LaneId) -> bool {
+        let group = |c: &Class| self.groups.get(self.group_of[*c as usize] as usize);
+        self.classes(lane).iter().any(|c| group(c).is_some_and(|g| g.pinned.is_none()))
+    }
+
+    fn open_channels(&self) -> usize {
+        self.groups.iter().filter(|g| g.pinned.is_none()).map(Group::channels).sum()
+    }
+
     /// Forms the groups of what a trace found.
-    pub fn form(mut trace: Trace<'_>) -> Groups {
+    fn form(mut trace: Trace<'_>) -> Groups {
         let (class_of, starts, class_count) = number(&mut trace.lanes);
         let forming =
             Forming { lanes: &trace.lanes, class_of: &class_of, starts: &starts, class_count };
@@ -67,8 +107,8 @@ impl Groups {
         for (k, group) in (0u32..).zip(&groups) {
             group.cells.iter().flatten().for_each(|c| group_of[*c as usize] = k);
         }
-        let (lanes, sinks) = (trace.lanes, trace.sinks);
-        Groups { class_of, starts, class_count, group_of, groups, sinks, lanes }
+        let Trace { lanes, sinks, pairs, .. } = trace;
+        Groups { class_of, starts, class_count, group_of, groups, sinks, pairs, lanes }
     }
 
     /// Classes along a lane.

@@ -27,7 +27,6 @@ pub use options::{LayerRatio, Norm, PruneOptions};
 pub use select::{kept, removed};
 
 use groups::Groups;
-use trace::Trace;
 
 use crate::ir::{Graph, Model};
 use crate::pass;
@@ -124,7 +123,7 @@ impl Analysis {
         pass::visit_model(&mut model, &mut |g, _| lift_constants::lift(g));
         let opset = model.default_opset();
         let known = refresh(&mut model.graph, opset);
-        let groups = Groups::form(Trace::run(&model.graph, opset));
+        let groups = Groups::find(&model.graph, opset);
         Analysis { model, groups, known }
     }
 
@@ -166,6 +165,7 @@ impl Analysis {
     pub fn masked(&self, choice: &Choice) -> Model {
         let mut model = self.model.clone();
         slice::mask_consumers(&mut model.graph, &self.groups, &choice.gone);
+        slice::mask_pairs(&mut model.graph, &self.groups, &choice.gone);
         model
     }
 

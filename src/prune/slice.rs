@@ -7,7 +7,7 @@ use super::groups::Groups;
 use super::lanes::{Lane, LaneId, Part, Reader};
 use super::sizes::{self, Literal};
 use super::trace::{OpLinks, place};
-use crate::ir::{AttrValue, DType, Dim, Graph, OpId, Slot, Tensor, Type, ValueId};
+use crate::ir::{AttrValue, DType, Dim, Graph, Op, OpId, Slot, Tensor, Type, ValueId};
 use crate::ops::axes::{self, AxisLink, AxisRef, Place};
 use crate::ops::{self, InferCx};
 
@@ -64,6 +64,29 @@ pub(super) fn mask_consumers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
         {
             g.set_data(lane.value, t);
         }
+    }
+}
+
+/// Multiplies computed operands that meet the marked classes in a sum with zeros there.
+pub(super) fn mask_pairs(g: &mut Graph, groups: &Groups, gone: &[bool]) {
+    let mut pairs = groups.pairs.clone();
+    pairs.sort_unstable();
+    pairs.dedup();
+    for (lane, op, at) in pairs {
+        let AxisRef::Operand(slot, axis) = at else { continue };
+        let factor = |c: &u32| if gone[*c as usize] { 0.0 } else { 1.0f32 };
+        let mask: Vec<f32> = groups.classes(lane).iter().map(factor).collect();
+        let Some(value) = g.operand(op, slot) else { continue };
+        let Some(rank) = g.value(value).rank() else { continue };
+        if !mask.contains(&0.0) || g.value(value).dtype() != Some(DType::F32) {
+            continue;
+        }
+        let mut dims = vec![1; rank - axis];
+        dims[0] = mask.len();
+        let mask = g.add_const("mask", Tensor::of(&dims, &mask));
+        let masked = g.add_named("masked");
+        g.add_op(Op::new("Mul"), &[Some(value), Some(mask)], &[Some(masked)], Some(op));
+        g.set_operand(op, slot, Some(masked));
     }
 }
 

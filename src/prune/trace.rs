@@ -21,10 +21,16 @@ pub(super) struct Trace<'a> {
     queue: Vec<LaneId>,
     /// Which option of which `Either` of which op was taken.
     chosen: HashMap<(OpId, usize), usize>,
+    /// For some `Either`s, how many options to pass over.
+    skip: HashMap<(OpId, usize), usize>,
+    /// Choices between several options, each with the lane that met it first.
+    pub choices: Vec<((OpId, usize), LaneId)>,
     /// Weight lanes that make channels, each with its op.
     pub sources: Vec<(LaneId, OpId)>,
     /// Weight lanes that meet channels in a sum, each with its op.
     pub sinks: Vec<(LaneId, OpId)>,
+    /// Computed operands that meet channels in a sum.
+    pub pairs: Vec<(LaneId, OpId, AxisRef)>,
     /// Lanes whose so many blocks stay equally long.
     pub equal: Vec<(LaneId, usize)>,
     /// Lanes that must stay as they are, with the reason.
@@ -34,8 +40,9 @@ pub(super) struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// Follows every channel of the graph that a weight makes.
-    pub fn run(g: &'a Graph, opset: i64) -> Trace<'a> {
+    /// Follows every channel of the graph that a weight makes. Where an axis is divided in two, it
+    /// follows the first part; `skip` says where to pass over so many.
+    pub fn run(g: &'a Graph, opset: i64, skip: HashMap<(OpId, usize), usize>) -> Trace<'a> {
         let mut trace = Trace {
             g,
             opset,
@@ -43,6 +50,9 @@ impl<'a> Trace<'a> {
             links: HashMap::new(),
             queue: Vec::new(),
             chosen: HashMap::new(),
+            skip,
+            choices: Vec::new(),
+            pairs: Vec::new(),
             sources: Vec::new(),
             sinks: Vec::new(),
             equal: Vec::new(),
@@ -175,13 +185,7 @@ impl<'a> Trace<'a> {
             }
             AxisLink::Contract(a, b) if at == *a || at == *b => {
                 self.same(id, op, at, &[*a, *b], false);
-                for side in [*a, *b] {
-                    if self.is_const(op, side)
-                        && let Ok(lane) = self.lane(op, side, None)
-                    {
-                        self.sinks.push((lane, op));
-                    }
-                }
+                self.contracted(op, *a, *b);
             }
             AxisLink::Blocked { axis, part, rows, groups, source } => {
                 if at != *axis && at != *part {
@@ -247,6 +251,16 @@ impl<'a> Trace<'a> {
         }
     }
 
+    /// Notes what sums over the channels: a constant, or else the first factor.
+    fn contracted(&mut self, op: OpId, a: AxisRef, b: AxisRef) {
+        let constant = [a, b].into_iter().find(|side| self.is_const(op, *side));
+        match (constant, self.lane(op, constant.unwrap_or(a), None)) {
+            (Some(_), Ok(lane)) => self.sinks.push((lane, op)),
+            (None, Ok(lane)) => self.pairs.push((lane, op, a)),
+            _ => {}
+        }
+    }
+
     fn length_of(&self, op: OpId, at: AxisRef) -> Option<usize> {
         let (value, axis, _) = place(self.g, op, at)?;
         self.g.value(value).shape()?.get(axis)?.size()
@@ -308,13 +322,21 @@ impl<'a> Trace<'a> {
             AxisLink::Map(a, b, _) if at == *b => Some(*a),
             _ => None,
         };
-        let mut fitting = (0..all.len()).filter(|o| ends(*o).is_some());
-        let Some(first) = fitting.clone().next() else { return false };
+        let fitting: Vec<usize> = (0..all.len()).filter(|o| ends(*o).is_some()).collect();
+        if fitting.is_empty() {
+            return false;
+        }
         let option = match self.chosen.get(&(op, k)) {
             Some(&option) => option,
             None => {
-                let met = |o: &usize| ends(*o).is_some_and(|r| self.has_lane(op, r));
-                fitting.find(met).unwrap_or(first)
+                if fitting.len() > 1 {
+                    self.choices.push(((op, k), id));
+                }
+                let met = |o: &&usize| ends(**o).is_some_and(|r| self.has_lane(op, r));
+                match self.skip.get(&(op, k)) {
+                    Some(n) => fitting[n % fitting.len()],
+                    None => fitting.iter().find(met).copied().unwrap_or(fitting[0]),
+                }
             }
         };
         self.chosen.insert((op, k), option);

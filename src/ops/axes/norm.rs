@@ -69,8 +69,11 @@ pub fn group_norm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
         let at = Place::Attr("num_groups");
         links.push(AxisLink::Lengths { of: vec![Operand(0, 1)], at });
     } else {
-        links.push(AxisLink::Mixed(Operand(0, 1)));
-        links.push(AxisLink::Mixed(Out(0, 1)));
+        let mut refs = vec![Operand(0, 1), Out(0, 1)];
+        refs.extend(
+            (cx.opset() >= 21).then_some([Operand(1, 0), Operand(2, 0)]).into_iter().flatten(),
+        );
+        links.extend([AxisLink::Same(refs), AxisLink::Mixed(Operand(0, 1))]);
     }
     Ok(links)
 }

@@ -71,13 +71,10 @@ fn segment(from: &[Dim], to: &[Dim], a: Range<usize>, b: Range<usize>, links: &m
         links.push(AxisLink::Same(vec![Operand(0, a.start), Out(0, b.start)]));
         return;
     }
-    let sizes = |dims: &[Dim]| crate::ir::known_sizes(dims);
-    let (Some(da), Some(db)) = (sizes(&from[a.clone()]), sizes(&to[b.clone()])) else { return };
-    let total: usize = da.iter().product();
     let mut options = Vec::new();
-    for (i, (&n, s)) in da.iter().zip(strides(&da)).enumerate().filter(|(_, (n, _))| **n > 1) {
-        for (j, (&m, t)) in db.iter().zip(strides(&db)).enumerate().filter(|(_, (m, _))| **m > 1) {
-            if let Some(pairs) = relation((n, s), (m, t), total) {
+    for (i, n, s) in inner_axes(&from[a.clone()]) {
+        for (j, m, t) in inner_axes(&to[b.clone()]) {
+            if let Some(pairs) = relation((n, s), (m, t)) {
                 let (x, y) = (Operand(0, a.start + i), Out(0, b.start + j));
                 options.push(AxisLink::Map(x, y, pairs));
             }
@@ -90,18 +87,31 @@ fn segment(from: &[Dim], to: &[Dim], a: Range<usize>, b: Range<usize>, links: &m
     }
 }
 
-fn strides(dims: &[usize]) -> Vec<usize> {
-    let mut out = vec![1; dims.len()];
-    for k in (1..dims.len()).rev() {
-        out[k - 1] = out[k] * dims[k];
+/// Axes longer than 1 with length and stride, as far as these are known, in order.
+fn inner_axes(dims: &[Dim]) -> Vec<(usize, usize, usize)> {
+    let mut out = Vec::new();
+    let mut stride = 1usize;
+    for (axis, dim) in dims.iter().enumerate().rev() {
+        let Some(n) = dim.size() else { break };
+        let Some(next) = stride.checked_mul(n) else { break };
+        if n > 1 {
+            out.push((axis, n, stride));
+        }
+        stride = next;
     }
+    out.reverse();
     out
 }
 
 /// Pairs of indices that meet in some element, for axes `(length, stride)`; `None` when all indices
-/// hang together, so that nothing can be cut.
-fn relation(a: (usize, usize), b: (usize, usize), total: usize) -> Option<Vec<(u32, u32)>> {
-    let step = gcd(a.1, b.1);
+/// hang together, so that nothing can be cut. The pattern repeats with the period of both, and the
+/// number of elements is a multiple of that.
+fn relation(a: (usize, usize), b: (usize, usize)) -> Option<Vec<(u32, u32)>> {
+    let (p, q) = (a.0.checked_mul(a.1)?, b.0.checked_mul(b.1)?);
+    if p == 0 || q == 0 {
+        return None;
+    }
+    let (total, step) = ((p / gcd(p, q)).checked_mul(q)?, gcd(a.1, b.1));
     if total / step > MAX_WALK {
         return None;
     }
@@ -168,6 +178,13 @@ mod tests {
         let mut links = Vec::new();
         segment(&dims(&[6]), &dims(&[2, 3]), 0..1, 0..2, &mut links);
         assert!(matches!(&links[0], AxisLink::Either(o) if o.len() == 2));
+        let n = Dim::symbol("N");
+        let from = [n.clone(), Dim::Known(6)];
+        let to = [&n * &Dim::Known(2), Dim::Known(3)];
+        let mut links = Vec::new();
+        segment(&from, &to, 0..2, 0..2, &mut links);
+        let pairs = vec![(0, 0), (1, 1), (2, 2), (3, 0), (4, 1), (5, 2)];
+        assert_eq!(links, vec![AxisLink::Map(Operand(0, 1), Out(0, 1), pairs)]);
         let mut links = Vec::new();
         segment(&dims(&[4, 1]), &dims(&[4]), 0..2, 0..1, &mut links);
         assert!(matches!(&links[0], AxisLink::Map(..)));
