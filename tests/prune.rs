@@ -76,7 +76,7 @@ fn feeds(model: &Model) -> Vec<(String, Tensor)> {
 }
 
 fn run(model: &Model) -> Vec<Tensor> {
-    let session = TractEngine::default().prepare(model, &[]).expect("the engine takes the model");
+    let session = TractEngine.prepare(model, &[]).expect("the engine takes the model");
     session.run(&feeds(model), &mut |_, _| {}).expect("the model runs")
 }
 
@@ -263,7 +263,9 @@ fn dead_channels_go_first() {
 #[test]
 fn planted_defects_are_found() {
     let conv = "Conv (x, w, b)";
-    let cases: &[(&str, &str, &str, &[(&str, &str)])] = &[
+    type Defect =
+        (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+    let cases: &[Defect] = &[
         ("conv bias short", "float[1,3,4,4] x", conv, &[("w", "48,3,1,1"), ("b", "29")]),
         ("conv bias long", "float[1,3,4,4] x", conv, &[("w", "48,3,1,1"), ("b", "60")]),
         ("conv bias one", "float[1,3,4,4] x", conv, &[("w", "48,3,1,1"), ("b", "1")]),
