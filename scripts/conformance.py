@@ -18,6 +18,7 @@ Needs onnx, onnxruntime and numpy.
 """
 import argparse
 import collections
+import itertools
 import json
 import multiprocessing
 import os
@@ -171,9 +172,9 @@ def simplify(lapidary, case, out):
     lines = done.stderr.decode(errors="replace").strip().splitlines() or ["(nothing on stderr)"]
     if done.returncode == 101 or done.returncode < 0:
         where = next((i for i, line in enumerate(lines) if "panicked at" in line), len(lines) - 1)
-        raise JudgeError("crashed", f"exit code {done.returncode}: {' '.join(lines[where : where + 2])}")
+        raise JudgeError("crashed", f"exit code {done.returncode}: {' '.join(lines[where : where + 2])[:300]}")
     if done.returncode != 0:
-        raise JudgeError("refused", f"exit code {done.returncode}: {lines[-1]}")
+        raise JudgeError("refused", f"exit code {done.returncode}: {' '.join(lines)[:300]}")
     if not os.path.exists(out):
         raise JudgeError("refused", "exit code 0, but no output file")
 
@@ -214,10 +215,12 @@ def without_shapes(kind):
 
 def check_interface(before, after):
     for what in ("input", "output"):
-        old = [(v.name, without_shapes(v.type)) for v in getattr(before.graph, what)]
-        new = [(v.name, without_shapes(v.type)) for v in getattr(after.graph, what)]
+        old = [f"{v.name}: {without_shapes(v.type)}" for v in getattr(before.graph, what)]
+        new = [f"{v.name}: {without_shapes(v.type)}" for v in getattr(after.graph, what)]
         if old != new:
-            raise JudgeError("interface", f"graph {what}s were {old}, are {new}")
+            pairs = itertools.zip_longest(old, new, fillvalue="absent")
+            i, (was, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            raise JudgeError("interface", f"{len(old)} graph {what}s became {len(new)}; {what} {i}: {was} became {now}")
     old, new = ({o.domain or "ai.onnx" for o in model.opset_import} for model in (before, after))
     if added := new - old:
         raise JudgeError("interface", f"new operator-set domains {sorted(added)}")
@@ -407,8 +410,11 @@ def judge(case, out, engines, outcome, stage):
 
 def worker_main(connection):
     """Judge what comes down the pipe; answers are ("stage", text) and finally ("done", outcome)."""
-    while (task := connection.recv()) is not None:
-        case, out, engines, outcome = task
+    while True:
+        try:
+            case, out, engines, outcome = connection.recv()
+        except EOFError:  # the parent is gone
+            return
         try:
             judge(case, out, engines, outcome, lambda text: connection.send(("stage", text)))
         except JudgeError as error:

@@ -10,6 +10,7 @@ pub mod pass;
 mod passes;
 pub mod prune;
 pub mod quantize;
+pub mod recipe;
 pub mod report;
 pub mod target;
 pub mod verify;

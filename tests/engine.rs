@@ -202,7 +202,7 @@ fn data_that_do_not_fit_are_explained() {
 #[test]
 fn random_samples_are_the_same_each_time_and_in_range() {
     let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
-    let bind = vec!["batch=3".to_owned()];
+    let bind = vec![("batch".to_owned(), 3)];
     let a = Synthetic::new(&model, 2, 7, &bind).expect("makes");
     let b = Synthetic::new(&model, 5, 7, &bind).expect("makes");
     assert_eq!(a.get(1).expect("makes"), b.get(1).expect("makes"));

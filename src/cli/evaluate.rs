@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use comfy_table::Table;
 use serde::Serialize;
 
 use super::Outcome;
@@ -60,9 +59,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 }
 
 fn print_table(rows: &[Row]) {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["model", "top-1 %", "top-5 %", "samples", "ms per sample"]);
+    let mut table =
+        super::output::table(&["model", "top-1 %", "top-5 %", "samples", "ms per sample"]);
     for Row { model, found } in rows {
         table.add_row([
             model.display().to_string(),

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::Outcome;
+use super::output::{align_numbers, bytes, count, json, table};
 use crate::onnx;
 use crate::report::inspect::{self, Layer, Port, Summary};
 
@@ -263,45 +264,4 @@ fn parse_dim(text: &str) -> Result<(String, i64), String> {
     let (name, value) = text.split_once('=').ok_or("write it as name=value, such as batch=1")?;
     let value = value.trim().parse().map_err(|_| format!("{value:?} is no integer"))?;
     Ok((name.trim().to_owned(), value))
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(header.to_vec());
-    table
-}
-
-fn align_numbers(table: &mut Table) {
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
-fn json(report: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(report)?);
-    Ok(())
-}
-
-fn count(n: f64) -> String {
-    scaled(n, &["", " k", " M", " G", " T"])
-}
-
-fn bytes(n: usize) -> String {
-    scaled(n as f64, &[" B", " kB", " MB", " GB", " TB"])
-}
-
-fn scaled(mut n: f64, suffixes: &[&str]) -> String {
-    let mut i = 0;
-    while n.abs() >= 1000.0 && i + 1 < suffixes.len() {
-        n /= 1000.0;
-        i += 1;
-    }
-    let digits = match n.abs() {
-        _ if i == 0 => 0,
-        x if x < 10.0 => 2,
-        x if x < 100.0 => 1,
-        _ => 0,
-    };
-    format!("{n:.digits$}{}", suffixes[i])
 }

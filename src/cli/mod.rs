@@ -1,15 +1,23 @@
 //! The command line: arguments, tables, exit codes. One file per subcommand.
 
+mod args;
+mod change;
+mod completions;
 mod evaluate;
+mod explain;
 mod inspect;
+mod optimize;
+mod output;
 mod print;
 mod progress;
+mod prune;
+mod quantize;
 mod simplify;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Cut and polish ONNX models: simplify, prune, quantize and verify.
 #[derive(Parser)]
@@ -21,11 +29,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Optimize(Box<optimize::Args>),
+    Simplify(Box<simplify::Args>),
+    Prune(Box<prune::Args>),
+    Quantize(Box<quantize::Args>),
+    Verify(verify::Args),
     Evaluate(evaluate::Args),
     Inspect(inspect::Args),
     Print(print::Args),
-    Simplify(simplify::Args),
-    Verify(verify::Args),
+    Explain(explain::Args),
+    Completions(completions::Args),
 }
 
 /// What a command that ran to its end found: exit code 0 or 1.
@@ -37,12 +50,20 @@ enum Outcome {
 
 /// Parses the arguments, runs the command and prints the chain of an error.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    let (_, given) = matches.subcommand().expect("invariant: clap requires a subcommand");
+    let result = match cli.command {
+        Command::Optimize(args) => optimize::run(&args, given),
+        Command::Simplify(args) => simplify::run(&args),
+        Command::Prune(args) => prune::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Print(args) => print::run(&args),
-        Command::Simplify(args) => simplify::run(&args),
-        Command::Verify(args) => verify::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions(args) => completions::run(&args),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! Progress on the terminal, for what takes longer than a second.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -41,6 +41,29 @@ impl Drop for Bar {
     fn drop(&mut self) {
         if let Some(bar) = self.bar.get() {
             bar.finish_and_clear();
+        }
+    }
+}
+
+/// Bars for the stages of a long command, one after the other.
+pub(super) struct Bars {
+    quiet: bool,
+    current: Mutex<Option<Bar>>,
+}
+
+impl Bars {
+    pub(super) fn new(quiet: bool) -> Bars {
+        Bars { quiet, current: Mutex::new(None) }
+    }
+
+    /// Shows that `done` of `total` units of `what` are done.
+    pub(super) fn at(&self, what: &'static str, done: usize, total: usize) {
+        let Ok(mut current) = self.current.lock() else { return };
+        if current.as_ref().is_none_or(|bar| bar.what != what || bar.total != total) {
+            *current = Some(Bar::new(what, total, self.quiet));
+        }
+        if let Some(bar) = current.as_ref() {
+            bar.at(done);
         }
     }
 }

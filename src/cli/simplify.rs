@@ -1,30 +1,37 @@
 //! `lapidary simplify`.
 
-use std::path::PathBuf;
+use super::change::ChangeArgs;
+use super::{Outcome, change, output};
+use crate::recipe::{SimplifyOptions, SimplifyReport, Step};
 
-use super::Outcome;
-use crate::{onnx, pass};
-
-/// Simplify a model: fold constants, fuse, remove what does nothing.
+/// Simplify a model: fold constants, fuse, remove what does nothing
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The model.
-    model: PathBuf,
-    /// Where to write the result.
-    #[arg(short, long)]
-    output: PathBuf,
-    /// Do not compare the outputs of original and result.
-    #[arg(long)]
-    no_verify: bool,
-    /// Print nothing but errors.
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    options: SimplifyOptions,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let mut model = onnx::load(&args.model)?;
-    let mut cx = pass::Cx::default();
-    pass::simplify(&mut model, &mut cx)?;
-    onnx::save(&model, &args.output, onnx::SaveOptions::default())?;
-    Ok(Outcome::Done)
+    let mut recipe = args.change.recipe();
+    recipe.step.push(Step::Simplify(args.options.clone()));
+    change::run(&recipe, &args.change.model, &args.change.output, "simplified")
+}
+
+pub(super) fn print(report: &SimplifyReport) {
+    if !report.passes.is_empty() {
+        let fired = report.passes.iter().map(|(name, times, _)| format!("{name} {times}"));
+        println!("simplify: {}", fired.collect::<Vec<_>>().join(", "));
+    }
+    for (op, what) in &report.findings {
+        println!("warning: {op} contradicts its operator: {what}");
+    }
+    if !report.misses.is_empty() {
+        let mut table = output::table(&["pass", "node", "did not fire because"]);
+        for (pass, op, why) in &report.misses {
+            table.add_row([*pass, op, why]);
+        }
+        println!("{table}");
+    }
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use comfy_table::Table;
 
 use super::Outcome;
 use super::progress::Bar;
@@ -89,10 +88,9 @@ fn missed_goals(args: &Args, found: &Verification) -> Vec<String> {
     missed
 }
 
-fn print_table(found: &Verification) {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["output", "max abs", "max rel", "cosine", "SQNR dB", "top-1 %"]);
+pub(super) fn print_table(found: &Verification) {
+    let mut table =
+        super::output::table(&["output", "max abs", "max rel", "cosine", "SQNR dB", "top-1 %"]);
     for o in &found.outputs {
         table.add_row(row(o));
     }

@@ -1,10 +1,12 @@
 //! Data on the command line and in recipes.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::DataError;
 
 /// Where samples come from, and how they become inputs of the model.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -55,6 +57,40 @@ pub struct DataOptions {
     /// Images: channels and their order [default: gray where the model takes one channel, else rgb]
     #[arg(long)]
     pub channels: Option<Channels>,
+}
+
+impl DataOptions {
+    /// The sizes that `--dim` gives to symbols.
+    ///
+    /// # Errors
+    /// When one is no `NAME=SIZE`.
+    pub fn bindings(&self) -> Result<Vec<(String, i64)>, DataError> {
+        let parse = |entry: &String| {
+            let parsed = entry.split_once('=').and_then(|(n, v)| Some((n, v.parse().ok()?)));
+            match parsed {
+                Some((name, size @ 0..)) => Ok((name.to_owned(), size)),
+                _ => {
+                    let what = "give NAME=SIZE";
+                    Err(DataError::Option { option: "--dim", value: entry.clone(), what })
+                }
+            }
+        };
+        self.dims.iter().map(parse).collect()
+    }
+
+    /// Takes relative paths as relative to `folder`.
+    pub fn resolve_paths(&mut self, folder: &Path) {
+        for entry in &mut self.data {
+            let (name, path) = match entry.split_once('=') {
+                Some((name, path)) => (format!("{name}="), path),
+                None => (String::new(), entry.as_str()),
+            };
+            *entry = format!("{name}{}", folder.join(path).display());
+        }
+        if let Some(labels) = &mut self.labels {
+            *labels = folder.join(&labels);
+        }
+    }
 }
 
 /// Order of the axes of an image.

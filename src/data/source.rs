@@ -76,7 +76,7 @@ pub fn open(
 ) -> Result<Box<dyn Source>, DataError> {
     if options.data.is_empty() || options.random.is_some() {
         let n = options.random.unwrap_or(options.samples.unwrap_or(fallback));
-        return Ok(Box::new(Synthetic::new(model, n, options.seed, &options.dims)?));
+        return Ok(Box::new(Synthetic::new(model, n, options.seed, &options.bindings()?)?));
     }
     let files = Files::open(options, model)?;
     if files.len() > 0 {

@@ -38,26 +38,18 @@ enum Fill {
 }
 
 impl Synthetic {
-    /// `count` samples. `dims` binds symbolic dims, as `NAME=SIZE`; an unbound first axis is 1, an
+    /// `count` samples. `dims` binds symbolic dims; an unbound first axis is 1, an
     /// unbound side of an image 128, any other unbound dim 16.
     ///
     /// # Errors
-    /// When an input is no tensor of a known type, or a binding is no `NAME=SIZE`.
+    /// When an input is no tensor of a known type.
     pub fn new(
         model: &Model,
         count: usize,
         seed: u64,
-        dims: &[String],
+        dims: &[(String, i64)],
     ) -> Result<Synthetic, DataError> {
-        let mut bound: HashMap<String, i64> = HashMap::new();
-        for entry in dims {
-            let parsed = entry.split_once('=').and_then(|(n, v)| Some((n, v.parse().ok()?)));
-            let Some((name, size @ 0..)) = parsed else {
-                let what = "give NAME=SIZE";
-                return Err(DataError::Option { option: "--dim", value: entry.clone(), what });
-            };
-            bound.insert(name.to_owned(), size);
-        }
+        let mut bound: HashMap<String, i64> = dims.iter().cloned().collect();
         let g = &model.graph;
         let mut inputs = Vec::new();
         for (spec, v) in InputSpec::of_graph(g).into_iter().zip(g.inputs()) {

@@ -1,0 +1,70 @@
+//! Time of load, simplify and save: `cargo bench`.
+//!
+//! The generated graphs show how simplification scales: the time per node should stay flat from
+//! 1,000 to 100,000 nodes.
+
+use lapidary::ir::{DType, Dim, Model, Op, Tensor, Type, Value};
+use lapidary::{onnx, pass};
+
+fn main() {
+    divan::main();
+}
+
+/// A chain of Conv, BatchNormalization, Relu and a no-op Identity, over four channels.
+fn chain(nodes: usize) -> Model {
+    let mut m = Model { ir_version: 8, opsets: vec![(String::new(), 17)], ..Model::default() };
+    let shape = vec![Dim::symbol("N"), 4.into(), 8.into(), 8.into()];
+    let ty = Type::tensor(DType::F32, shape);
+    let g = &mut m.graph;
+    let mut x = g.add_input(Value::new("x", Some(ty)));
+    for i in 0..nodes / 4 {
+        let weight: Vec<f32> = (0..16).map(|k| (k + i) as f32 * 0.01).collect();
+        let w = g.add_const(&format!("w{i}"), Tensor::of(&[4, 4, 1, 1], &weight));
+        let ones = Tensor::of(&[4], &[1.0f32, 0.5, 2.0, 1.5]);
+        let stats: Vec<_> = ["s", "b", "m", "v"]
+            .iter()
+            .map(|n| g.add_const(&format!("{n}{i}"), ones.clone()))
+            .collect();
+        let mut step = |op: Op, operands: Vec<_>, g: &mut lapidary::ir::Graph| {
+            let y = g.add_named("t");
+            let operands: Vec<_> = operands.into_iter().map(Some).collect();
+            g.add_op(op, &operands, &[Some(y)], None);
+            y
+        };
+        x = step(Op::new("Conv"), vec![x, w], g);
+        x = step(Op::new("BatchNormalization"), vec![x, stats[0], stats[1], stats[2], stats[3]], g);
+        x = step(Op::new("Relu"), vec![x], g);
+        x = step(Op::new("Identity"), vec![x], g);
+    }
+    g.set_outputs(vec![x]);
+    m
+}
+
+#[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 5)]
+fn simplify_chain(bencher: divan::Bencher, nodes: usize) {
+    let model = chain(nodes);
+    bencher.counter(nodes).with_inputs(|| model.clone()).bench_values(|mut m| {
+        pass::simplify(&mut m, &mut pass::Cx::default()).expect("simplifies");
+        m
+    });
+}
+
+#[divan::bench(args = ["resnet8", "mobilenet", "vit"])]
+fn load(name: &str) -> Model {
+    onnx::load(format!("fixtures/models/{name}.onnx").as_ref()).expect("loads")
+}
+
+#[divan::bench(args = ["resnet8", "mobilenet", "vit"])]
+fn simplify(bencher: divan::Bencher, name: &str) {
+    let model = load(name);
+    bencher.with_inputs(|| model.clone()).bench_values(|mut m| {
+        pass::simplify(&mut m, &mut pass::Cx::default()).expect("simplifies");
+        m
+    });
+}
+
+#[divan::bench(args = ["resnet8", "mobilenet", "vit"])]
+fn encode(bencher: divan::Bencher, name: &str) {
+    let model = load(name);
+    bencher.bench_local(|| onnx::to_bytes(&model).expect("encodes"));
+}

@@ -1,0 +1,100 @@
+//! Arguments that commands share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::ir::Model;
+use crate::onnx::{self, ExternalData, SaveOptions};
+
+/// Where the result goes and how it is written.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputArgs {
+    /// Where to write the result [default: beside the model].
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Overwrite the output file.
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Put weights of at least SIZE (such as 1K, 64M) into one file beside the model.
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "1K", value_parser = parse_size)]
+    pub(super) external_data: Option<usize>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+impl OutputArgs {
+    /// The output file: as given, or `<stem>.<suffix>.onnx` beside the model.
+    ///
+    /// # Errors
+    /// When it exists and may not be overwritten, or its folder is missing.
+    pub(super) fn path(&self, model: &Path, suffix: &str) -> anyhow::Result<PathBuf> {
+        let path = self.output.clone().unwrap_or_else(|| {
+            let stem = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            model.with_file_name(format!("{stem}.{suffix}.onnx"))
+        });
+        if path.is_dir() {
+            anyhow::bail!("{} is a folder; name a file with -o", path.display());
+        }
+        if path.exists() && !self.force {
+            anyhow::bail!("{} exists; name another file with -o, or add --force", path.display());
+        }
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
+            anyhow::bail!("folder {} does not exist", folder.display());
+        }
+        Ok(path)
+    }
+
+    /// Writes the result.
+    pub(super) fn save(&self, model: &Model, path: &Path) -> anyhow::Result<()> {
+        let external_data = match self.external_data {
+            Some(from) => ExternalData::Above(from),
+            None => ExternalData::Auto,
+        };
+        onnx::save(model, path, SaveOptions { external_data })?;
+        Ok(())
+    }
+}
+
+/// A size in bytes with an optional suffix: `4096`, `64K`, `1.5M`, `2G`.
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
+    let text = text.trim();
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches('b').trim_end_matches('i');
+    let (number, factor) = match digits.chars().last() {
+        Some('k') => (&digits[..digits.len() - 1], 1u64 << 10),
+        Some('m') => (&digits[..digits.len() - 1], 1 << 20),
+        Some('g') => (&digits[..digits.len() - 1], 1 << 30),
+        _ => (digits, 1),
+    };
+    let value: f64 = number.trim().parse().map_err(|_| format!("{text:?} is no size"))?;
+    if !(value >= 0.0 && value * (factor as f64) < usize::MAX as f64) {
+        return Err(format!("{text:?} is no size"));
+    }
+    Ok((value * factor as f64) as usize)
+}
+
+/// Reads a model and names the file in errors that do not.
+pub(super) fn load(path: &Path) -> anyhow::Result<Model> {
+    onnx::load(path).with_context(|| format!("{}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64K"), Ok(64 << 10));
+        assert_eq!(parse_size("1.5MiB"), Ok(3 << 19));
+        assert!(parse_size("-1").is_err());
+        assert!(parse_size("lots").is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! What the commands that change a model share: arguments, the run, the tables.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{OutputArgs, load};
+use super::progress::Bars;
+use super::{Outcome, output};
+use crate::data::DataOptions;
+use crate::recipe::{self, Done, Recipe, Report, StepReport, VerifyOptions};
+use crate::target::trtexec_line;
+use crate::verify::{Verdict, Verification};
+
+/// Arguments of every command that changes a model.
+#[derive(clap::Args)]
+pub(super) struct ChangeArgs {
+    /// The model
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+    #[command(flatten)]
+    pub(super) data: DataOptions,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// How models are run and compared.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Running")]
+pub(super) struct RunArgs {
+    /// What runs models: tract, or ort with ORT_DYLIB_PATH set
+    #[arg(long, default_value = "tract")]
+    pub(super) engine: String,
+    #[command(flatten)]
+    pub(super) verify: VerifyOptions,
+    /// TensorRT version that the result is for, such as 8.6, 10 or 11
+    #[arg(long, default_value = "11", value_name = "VERSION")]
+    pub(super) tensorrt: String,
+}
+
+impl ChangeArgs {
+    /// A recipe without steps.
+    pub(super) fn recipe(&self) -> Recipe {
+        Recipe {
+            data: self.data.clone(),
+            engine: self.run.engine.clone(),
+            verify: self.run.verify.clone(),
+            tensorrt: self.run.tensorrt.clone(),
+            ..Recipe::default()
+        }
+    }
+}
+
+/// Runs a recipe over a file, writes the result and prints what happened.
+pub(super) fn run(
+    recipe: &Recipe,
+    model: &Path,
+    args: &OutputArgs,
+    suffix: &str,
+) -> anyhow::Result<Outcome> {
+    let path = args.path(model, suffix)?;
+    let original = load(model)?;
+    let bars = Bars::new(args.quiet || args.json);
+    let done = recipe::run(recipe, &original, &|what, done, all| bars.at(what, done, all));
+    drop(bars);
+    let Done { model: result, report } = match done {
+        Err(e @ recipe::RecipeError::Disagrees { .. }) => {
+            eprintln!("{}: {e}", model.display());
+            return Ok(Outcome::GoalMissed);
+        }
+        other => other?,
+    };
+    args.save(&result, &path)?;
+    let line = trtexec_line(&path, &result, recipe.tensorrt.parse()?);
+    if args.json {
+        let mut json = serde_json::to_value(&report)?;
+        json["model"] = model.display().to_string().into();
+        json["output"] = path.display().to_string().into();
+        json["trtexec"] = line.into();
+        output::json(&json)?;
+    } else if !args.quiet {
+        print(&report);
+        println!("\nwrote {}", path.display());
+        println!("build the engine with:\n  {line}");
+    }
+    Ok(Outcome::Done)
+}
+
+fn print(report: &Report) {
+    for step in &report.steps {
+        match step {
+            StepReport::Simplify(s) => super::simplify::print(s),
+            StepReport::Prune(p) => super::prune::print(p),
+            StepReport::Quantize(q) => super::quantize::print(q),
+        }
+    }
+    println!("{}", before_after(report));
+    if let Some(v) = &report.verification {
+        print_verification(v);
+    }
+    for warning in &report.warnings {
+        println!("warning: {warning}");
+    }
+}
+
+/// The table that people look at.
+fn before_after(report: &Report) -> comfy_table::Table {
+    let (a, b) = (&report.before, &report.after);
+    let mut table = output::table(&["", "before", "after", "change"]);
+    let mut row = |name: &str, x: f64, y: f64, show: &dyn Fn(f64) -> String| {
+        table.add_row([name.to_owned(), show(x), show(y), output::change(x, y)]);
+    };
+    let plain = |n: f64| output::count(n);
+    row("nodes", a.nodes as f64, b.nodes as f64, &|n| format!("{n}"));
+    row("parameters", a.params as f64, b.params as f64, &plain);
+    if let (Some(x), Some(y)) = (a.macs, b.macs) {
+        row("MACs", x as f64, y as f64, &plain);
+    }
+    let bytes = |n: f64| output::bytes(n as usize);
+    row("weight bytes", a.weight_bytes as f64, b.weight_bytes as f64, &bytes);
+    let percent = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{:.1} %", 100.0 * x));
+    if b.int8_ops > 0.0 || a.int8_ops > 0.0 {
+        table.add_row([
+            "INT8 share of linear ops".to_owned(),
+            percent(Some(a.int8_ops)),
+            percent(Some(b.int8_ops)),
+            String::new(),
+        ]);
+        table.add_row([
+            "INT8 share of MACs".to_owned(),
+            percent(a.int8_macs),
+            percent(b.int8_macs),
+            String::new(),
+        ]);
+    }
+    if let Some((x, y)) = &report.accuracy {
+        let points = format!("{:+.2} points", 100.0 * (y.top1 - x.top1));
+        table.add_row([
+            "top-1 accuracy".to_owned(),
+            format!("{:.2} %", 100.0 * x.top1),
+            format!("{:.2} %", 100.0 * y.top1),
+            points,
+        ]);
+    }
+    table.add_row([
+        "time".to_owned(),
+        String::new(),
+        format!("{:.2} s", report.seconds),
+        String::new(),
+    ]);
+    output::align_numbers(&mut table);
+    table
+}
+
+/// One row for each output.
+pub(super) fn print_verification(v: &Verification) {
+    match &v.verdict {
+        Verdict::NotVerified(why) => println!("not verified: {why}"),
+        _ => super::verify::print_table(v),
+    }
+}

@@ -1,0 +1,18 @@
+//! `lapidary completions`.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::{Cli, Outcome};
+
+/// Print a completion script for a shell.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The shell.
+    shell: Shell,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    clap_complete::generate(args.shell, &mut Cli::command(), "lapidary", &mut std::io::stdout());
+    Ok(Outcome::Done)
+}

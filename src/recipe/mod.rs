@@ -1,0 +1,167 @@
+//! Recipes: lists of steps over one model. Every command that changes a model is a recipe.
+
+mod run;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use run::{Done, Progress, Report, SimplifyReport, StepReport, run};
+
+use crate::data::{self, DataOptions};
+use crate::engine::EngineError;
+use crate::pass::PassError;
+use crate::prune::{self, PruneOptions};
+use crate::quantize::{self, QuantizeOptions};
+use crate::target::ParseVersionError;
+
+/// Steps and what they need; written by hand as TOML or built from flags.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// What to do, in order.
+    pub step: Vec<Step>,
+    /// Samples for calibration and verification.
+    pub data: DataOptions,
+    /// Labelled samples, to measure the accuracy of original and result.
+    pub evaluate: Option<DataOptions>,
+    /// Which engine runs models.
+    pub engine: String,
+    /// How original and result are compared.
+    pub verify: VerifyOptions,
+    /// The TensorRT version that the result is for.
+    pub tensorrt: String,
+}
+
+/// One step of a recipe.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Step {
+    /// Simplify.
+    Simplify(SimplifyOptions),
+    /// Remove channels.
+    Prune(PruneOptions),
+    /// Calibrate and insert Q/DQ.
+    Quantize(QuantizeOptions),
+}
+
+/// Options of the step `simplify`.
+#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SimplifyOptions {
+    /// Run only these passes.
+    #[arg(long, value_delimiter = ',', value_name = "PASS")]
+    pub only: Vec<String>,
+    /// Leave these passes out.
+    #[arg(long, value_delimiter = ',', value_name = "PASS")]
+    pub disable: Vec<String>,
+    /// Folding a constant may add at most this many bytes to the file.
+    #[arg(long, value_name = "BYTES")]
+    pub fold_limit: Option<usize>,
+    /// Stop after this many edits, to find the one that goes wrong.
+    #[arg(long, value_name = "N")]
+    pub stop_after: Option<usize>,
+    /// Report why patterns did not fire.
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// How original and result are compared.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VerifyOptions {
+    /// Do not run original and result against each other.
+    #[arg(id = "no-verify", long = "no-verify")]
+    pub skip: bool,
+    /// Number of samples to compare on.
+    #[arg(id = "verify-samples", long = "verify-samples", default_value_t = 4, value_name = "N")]
+    pub samples: usize,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> VerifyOptions {
+        VerifyOptions { skip: false, samples: 4 }
+    }
+}
+
+impl Default for Recipe {
+    fn default() -> Recipe {
+        Recipe {
+            step: Vec::new(),
+            data: DataOptions::default(),
+            evaluate: None,
+            engine: "tract".to_owned(),
+            verify: VerifyOptions::default(),
+            tensorrt: "11".to_owned(),
+        }
+    }
+}
+
+/// Why a recipe failed. Nothing has been written then.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The recipe file cannot be read.
+    #[error("cannot read recipe {path}: {what}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        what: String,
+    },
+    /// A step other than quantization failed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// Pruning failed.
+    #[error(transparent)]
+    Prune(#[from] prune::PruneError),
+    /// Quantization failed.
+    #[error(transparent)]
+    Quantize(#[from] quantize::QuantizeError),
+    /// The engine is missing or cannot run the model.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The data cannot be read or do not fit the model.
+    #[error(transparent)]
+    Data(#[from] data::DataError),
+    /// Quantization needs samples.
+    #[error(
+        "quantization needs calibration data: give --data PATH, or, for a trial without any \
+         accuracy, --random N"
+    )]
+    NoData,
+    /// The TensorRT version cannot be understood.
+    #[error(transparent)]
+    Version(#[from] ParseVersionError),
+    /// A step that keeps the numbers changed them.
+    #[error(
+        "{step} must not change what the model computes, but the outputs differ: {why}. Nothing \
+         was written. Please report this with the model; --no-verify writes the result all the same"
+    )]
+    Disagrees {
+        /// The step.
+        step: &'static str,
+        /// How much, and where.
+        why: String,
+    },
+    /// The accuracy cannot be measured.
+    #[error(transparent)]
+    Evaluate(#[from] crate::evaluate::EvaluateError),
+}
+
+impl Recipe {
+    /// Reads a recipe file. Paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// When it cannot be read or does not parse; the message names the line and the key.
+    pub fn read(path: &Path) -> Result<Recipe, RecipeError> {
+        let fail = |what: String| RecipeError::Read { path: path.to_owned(), what };
+        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        let mut recipe: Recipe = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        recipe.data.resolve_paths(folder);
+        if let Some(evaluate) = &mut recipe.evaluate {
+            evaluate.resolve_paths(folder);
+        }
+        Ok(recipe)
+    }
+}

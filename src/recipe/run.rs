@@ -1,0 +1,253 @@
+//! Runs a recipe over a model.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Recipe, RecipeError, SimplifyOptions, Step};
+use crate::data::{self, Source};
+use crate::engine::{self, Engine};
+use crate::evaluate::{self, Evaluation};
+use crate::ir::Model;
+use crate::pass::{self, Cx, Limits, Selection, Semantics};
+use crate::prune::{self, PruneReport};
+use crate::quantize::{self, QuantizeReport};
+use crate::report::inspect::{Summary, summarize};
+use crate::target::Version;
+use crate::verify::{self, Verdict, Verification};
+
+/// Told of long work: what, how much is done, how much there is.
+pub type Progress<'a> = dyn Fn(&'static str, usize, usize) + Sync + 'a;
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Done {
+    /// The result.
+    pub model: Model,
+    /// What was done to get there.
+    pub report: Report,
+}
+
+/// What a recipe did to a model.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The original.
+    pub before: Summary,
+    /// The result.
+    pub after: Summary,
+    /// What each step did.
+    pub steps: Vec<StepReport>,
+    /// Comparison of original and result.
+    pub verification: Option<Verification>,
+    /// Accuracy of the original and of the result.
+    pub accuracy: Option<(Evaluation, Evaluation)>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Time for all steps in seconds, calibration included, verification and evaluation not.
+    pub seconds: f64,
+}
+
+/// What a step did.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum StepReport {
+    /// Which passes fired, and how often.
+    Simplify(SimplifyReport),
+    /// Which channels went.
+    Prune(PruneReport),
+    /// What was quantized.
+    Quantize(QuantizeReport),
+}
+
+/// What the step `simplify` did.
+#[derive(Debug, Serialize)]
+pub struct SimplifyReport {
+    /// Passes that changed something: name, times, milliseconds.
+    pub passes: Vec<(&'static str, usize, f64)>,
+    /// Ops that contradict their operator.
+    pub findings: Vec<(String, String)>,
+    /// Why patterns did not fire: pass, op, reason.
+    pub misses: Vec<(&'static str, String, String)>,
+}
+
+/// Runs the recipe on a copy of the model.
+///
+/// # Errors
+/// When a step fails, or changes numbers that it must not change.
+pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Done, RecipeError> {
+    let _: Version = recipe.tensorrt.parse()?;
+    let mut runner = Runner { recipe, progress, engine: None, warnings: Vec::new() };
+    let needs_engine = !recipe.verify.skip
+        || recipe.evaluate.is_some()
+        || recipe.step.iter().any(|s| matches!(s, Step::Quantize(_)));
+    if needs_engine {
+        runner.engine = Some(engine::by_name(&recipe.engine)?);
+    }
+    let mut model = original.clone();
+    let mut steps = Vec::new();
+    let mut seconds = 0.0;
+    // Where the present run of steps that keep the numbers began.
+    let mut exact_since = original.clone();
+    let mut pending = None;
+    for step in &recipe.step {
+        if !matches!(step, Step::Simplify(_)) {
+            runner.verify_exact(&exact_since, &model, pending.take())?;
+        }
+        let start = Instant::now();
+        let (report, semantics) = runner.step(step, &mut model)?;
+        seconds += start.elapsed().as_secs_f64();
+        steps.push(report);
+        match semantics {
+            Semantics::Lossy => exact_since = model.clone(),
+            _ => pending = Some("simplify"),
+        }
+    }
+    let lossy = recipe.step.iter().any(|s| !matches!(s, Step::Simplify(_)));
+    if lossy {
+        runner.verify_exact(&exact_since, &model, pending.take())?;
+    }
+    let verification = runner.verify_all(original, &model, lossy)?;
+    let accuracy = runner.evaluate(original, &model)?;
+    let dims = recipe.data.bindings()?;
+    let report = Report {
+        before: summarize(original, &dims),
+        after: summarize(&model, &dims),
+        steps,
+        verification,
+        accuracy,
+        warnings: runner.warnings,
+        seconds,
+    };
+    Ok(Done { model, report })
+}
+
+struct Runner<'a> {
+    recipe: &'a Recipe,
+    progress: &'a Progress<'a>,
+    engine: Option<Arc<dyn Engine>>,
+    warnings: Vec<String>,
+}
+
+impl Runner<'_> {
+    fn engine(&self) -> &dyn Engine {
+        self.engine.as_deref().expect("invariant: loaded when a step needs it")
+    }
+
+    fn step(
+        &mut self,
+        step: &Step,
+        model: &mut Model,
+    ) -> Result<(StepReport, Semantics), RecipeError> {
+        Ok(match step {
+            Step::Simplify(o) => {
+                (StepReport::Simplify(simplify(model, o)?), Semantics::Reassociates)
+            }
+            Step::Prune(o) => (StepReport::Prune(prune::prune(model, o)?), Semantics::Lossy),
+            Step::Quantize(o) => {
+                let options = &self.recipe.data;
+                if options.data.is_empty() && options.random.is_none() {
+                    return Err(RecipeError::NoData);
+                }
+                let source = data::open(options, model, 0)?;
+                if source.is_synthetic() {
+                    self.warnings.push(
+                        "calibrated on random data: the ranges mean nothing for real inputs".into(),
+                    );
+                }
+                let all = o.passes() * source.len();
+                let progress = |done| (self.progress)("calibrate", done, all);
+                let report =
+                    quantize::quantize(model, o, self.engine(), source.as_ref(), &progress)?;
+                self.warnings.extend(report.warnings.iter().cloned());
+                (StepReport::Quantize(report), Semantics::Lossy)
+            }
+        })
+    }
+
+    /// Samples for verification: the data that was given, else seeded random inputs.
+    fn samples(&self, model: &Model) -> Result<Box<dyn Source>, RecipeError> {
+        Ok(data::open(&self.recipe.data, model, self.recipe.verify.samples)?)
+    }
+
+    /// After steps that keep the numbers: disagreement is an error.
+    fn verify_exact(
+        &mut self,
+        before: &Model,
+        after: &Model,
+        step: Option<&'static str>,
+    ) -> Result<(), RecipeError> {
+        let Some(step) = step.filter(|_| !self.recipe.verify.skip) else { return Ok(()) };
+        let verification = self.compare(before, after, Semantics::Reassociates)?;
+        disagreement(step, &verification)
+    }
+
+    /// Original against result; strict unless a step was lossy.
+    fn verify_all(
+        &mut self,
+        original: &Model,
+        result: &Model,
+        lossy: bool,
+    ) -> Result<Option<Verification>, RecipeError> {
+        if self.recipe.verify.skip {
+            return Ok(None);
+        }
+        let semantics = if lossy { Semantics::Lossy } else { Semantics::Reassociates };
+        let verification = self.compare(original, result, semantics)?;
+        disagreement("simplify", &verification)?;
+        Ok(Some(verification))
+    }
+
+    fn compare(
+        &mut self,
+        before: &Model,
+        after: &Model,
+        semantics: Semantics,
+    ) -> Result<Verification, RecipeError> {
+        let source = self.samples(before)?;
+        let n = self.recipe.verify.samples;
+        let all = source.len().min(n);
+        let progress = |done| (self.progress)("verify", done, all);
+        let engine = self.engine();
+        Ok(verify::compare(before, after, engine, source.as_ref(), n, semantics, &progress))
+    }
+
+    fn evaluate(
+        &mut self,
+        original: &Model,
+        result: &Model,
+    ) -> Result<Option<(Evaluation, Evaluation)>, RecipeError> {
+        let Some(options) = &self.recipe.evaluate else { return Ok(None) };
+        let measure = |model: &Model| -> Result<Evaluation, RecipeError> {
+            let source = data::open(options, model, 0)?;
+            let progress = |done| (self.progress)("evaluate", done, source.len());
+            Ok(evaluate::evaluate(model, self.engine(), source.as_ref(), &progress)?)
+        };
+        Ok(Some((measure(original)?, measure(result)?)))
+    }
+}
+
+fn disagreement(step: &'static str, v: &Verification) -> Result<(), RecipeError> {
+    match &v.verdict {
+        Verdict::Disagree(why) => Err(RecipeError::Disagrees { step, why: why.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// Runs the step `simplify`.
+fn simplify(model: &mut Model, o: &SimplifyOptions) -> Result<SimplifyReport, RecipeError> {
+    let mut cx = Cx {
+        limits: Limits { fold_growth: o.fold_limit },
+        selection: Selection::new(&o.only, &o.disable)?,
+        explain: o.explain,
+        stop_after: o.stop_after,
+        ..Cx::default()
+    };
+    pass::simplify(model, &mut cx)?;
+    let fired = cx.stats.iter().filter(|(_, s)| s.fired > 0);
+    Ok(SimplifyReport {
+        passes: fired.map(|(n, s)| (*n, s.fired, s.time.as_secs_f64() * 1e3)).collect(),
+        findings: cx.findings,
+        misses: cx.misses.into_iter().map(|(p, op, m)| (p, op, m.to_string())).collect(),
+    })
+}
