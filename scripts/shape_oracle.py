@@ -162,11 +162,14 @@ def run_truth(path, values, counts):
                  "tensor(bool)": np.bool_, "tensor(uint8)": np.uint8, "tensor(double)": np.float64,
                  "tensor(float16)": np.float16}[x.type]
         feeds[x.name] = np.ones(shape, dtype)
+    spelled = {d.dim_param for v in [*model.graph.value_info, *model.graph.output]
+               if v.type.HasField("tensor_type") for d in v.type.tensor_type.shape.dim
+               if d.dim_param and d.dim_param not in symbols and not d.dim_param.isidentifier()}
     outputs = [o.name for o in session.get_outputs()]
     for name, value in zip(outputs, session.run(outputs, feeds)):
         if not isinstance(value, np.ndarray) or name not in known or not known[name][0]:
             continue
-        mine = [d if isinstance(d, int) else evaluate(d, symbols) for d in known[name][1] or []]
+        mine = [d if isinstance(d, int) else evaluate(d, symbols, spelled) for d in known[name][1] or []]
         if known[name][1] is None:
             counts["run coarser"] += 1
             continue
@@ -177,9 +180,10 @@ def run_truth(path, values, counts):
             print(f"wrong    {path} {name}: mine {known[name][1]}, ran {value.shape}")
 
 
-def evaluate(text, symbols):
-    """A dim expression with the symbols bound; None when it has one of its own."""
-    if text is None or "?" in text:
+def evaluate(text, symbols, spelled):
+    """A dim expression with the symbols bound; None when it has one of its own, or one of those
+    that the file spells as a formula."""
+    if text is None or "?" in text or any(name in text for name in spelled):
         return None
     import math
 
