@@ -109,10 +109,7 @@ impl Dim {
         match self {
             Dim::Known(n) => *n >= min,
             Dim::Unknown => false,
-            Dim::Sym(p) => {
-                p.constant() >= min
-                    && p.0.iter().all(|(m, &c)| m.is_empty() || (c > 0 && nonnegative(m)))
-            }
+            Dim::Sym(p) => p.at_least(min, 3),
         }
     }
 
@@ -290,6 +287,34 @@ impl Poly {
             1 => self.0.get(&Vec::new()).copied(),
             _ => None,
         }
+    }
+
+    /// Provably at least `min`, looking into so many minima, maxima and quotients.
+    fn at_least(&self, min: i64, depth: u32) -> bool {
+        let positive = |(m, &c): (&Monomial, &i64)| m.is_empty() || (c > 0 && nonnegative(m));
+        (self.constant() >= min && self.0.iter().all(positive))
+            || (depth > 0 && self.lower_bounds().any(|p| p.at_least(min, depth - 1)))
+    }
+
+    /// Polynomials that are never larger, each with one opaque operation less.
+    fn lower_bounds(&self) -> impl Iterator<Item = Poly> + '_ {
+        self.0.iter().flat_map(move |(m, &c)| {
+            let bounds: Vec<&Poly> = match (&m[..], c > 0) {
+                ([(Atom::Op(DimOp::Min, a, b), 1)], false) => vec![a, b],
+                ([(Atom::Op(DimOp::Max, a, b), 1)], true) => vec![a, b],
+                ([(Atom::Op(DimOp::FloorDiv, a, b), 1)], false)
+                    if b.as_constant().is_some_and(|b| b > 0) && a.at_least_zero() =>
+                {
+                    vec![a]
+                }
+                _ => vec![],
+            };
+            bounds.into_iter().filter_map(move |bound| {
+                let mut rest = self.clone();
+                rest.0.remove(m);
+                rest.add(&bound.mul(&Poly::constant_of(c))?, 1)
+            })
+        })
     }
 
     fn at_least_zero(&self) -> bool {
@@ -567,6 +592,14 @@ mod tests {
         assert!(half.at_least(0));
         let again = (&half + &Dim::Known(1)).floor_div(&Dim::Known(2));
         assert_eq!(again.to_string(), "floor((N + 2)/(4))");
+    }
+
+    #[test]
+    fn minima_are_bounded_by_their_operands() {
+        let least = n().smaller(&Dim::Known(512));
+        assert!((&n() - &least).at_least(0));
+        assert!(!(&least - &n()).at_least(0));
+        assert_eq!((&n() - &least).larger(&Dim::Known(0)), &n() - &least);
     }
 
     #[test]

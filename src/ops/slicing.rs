@@ -77,8 +77,8 @@ fn element(arg: &Arg, i: usize) -> Dim {
     }
 }
 
-/// Ends beyond this mean "to the end of the axis".
-const FAR: i64 = i32::MAX as i64;
+/// Ends beyond this mean "to the end of the axis"; converters write it in several ways.
+const FAR: i64 = 1_000_000_000;
 
 /// Length of `dim` sliced; unknown where nothing exact can be said.
 fn slice_length(dim: &Dim, start: &Dim, end: &Dim, step: &Dim) -> Dim {

@@ -1,7 +1,7 @@
 //! What changed in the operators, version by version. Whatever is not listed only grew.
 
-use super::resize;
 use super::step::{Step, Why};
+use super::{early, resize};
 use crate::ir::{Dim, Op, Tensor};
 use crate::ops::normalize_axis;
 
@@ -10,6 +10,33 @@ pub(super) type Adapter = fn(&mut Step) -> Result<(), Why>;
 
 /// Version that brought the change, operator, adapter.
 static ADAPTERS: &[(i64, &str, Adapter)] = &[
+    (2, "LpPool", early::whole_p),
+    (2, "GlobalLpPool", early::whole_p),
+    (2, "Pad", |s| s.rename_attr("paddings", "pads")),
+    (2, "Split", early::split),
+    (4, "Concat", early::concat),
+    (5, "Reshape", |s| s.ints_to_operand("shape", 1).map(drop)),
+    (6, "Cast", early::cast),
+    (6, "Tile", early::tile),
+    (7, "Add", early::broadcast),
+    (7, "And", early::broadcast),
+    (7, "BatchNormalization", early::inference_only),
+    (7, "Div", early::broadcast),
+    (7, "Dropout", early::inference_only),
+    (7, "Equal", early::broadcast),
+    (7, "GRU", |s| s.drop_attr("output_sequence")),
+    (7, "Gemm", |s| s.drop_attr("broadcast")),
+    (7, "Greater", early::broadcast),
+    (7, "LSTM", |s| s.drop_attr("output_sequence")),
+    (7, "Less", early::broadcast),
+    (7, "Mul", early::broadcast),
+    (7, "Or", early::broadcast),
+    (7, "PRelu", early::slope_per_channel),
+    (7, "Pow", early::broadcast),
+    (7, "RNN", |s| s.drop_attr("output_sequence")),
+    (7, "Sub", early::broadcast),
+    (7, "Upsample", early::plane_scales),
+    (7, "Xor", early::broadcast),
     (9, "BatchNormalization", spatial_only),
     (9, "Scan", |_| Err("its batch axis has no counterpart".into())),
     (9, "Upsample", resize::scales_to_operand),

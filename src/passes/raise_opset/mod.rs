@@ -11,7 +11,7 @@
 //! ```
 //!
 //! ## When it applies
-//! From version 7 on, to at most version 25. Bodies and local functions are converted too; each
+//! From any version, to at most version 25. Bodies and local functions are converted too; each
 //! function from the version that it imports.
 //!
 //! ## What it preserves
@@ -24,6 +24,7 @@
 //! with unknown scales. The model may then be half converted.
 
 mod adapters;
+mod early;
 mod resize;
 mod step;
 
@@ -36,7 +37,7 @@ use crate::ops;
 use crate::pass::{infer_graph, visit_graphs};
 
 /// Versions that can be converted from and to.
-const OLDEST: i64 = 7;
+const OLDEST: i64 = 1;
 const NEWEST: i64 = 25;
 
 /// Why a model cannot be converted to another version of the default operator set.
@@ -138,7 +139,11 @@ fn raise_ops(g: &mut Graph, from: i64, to: i64) -> Result<(), RaiseError> {
             if ops::schema(node).is_none() {
                 return Err(fail("the operator is not known".into()));
             }
-            if let Some(adapter) = adapters::find(&node.op_type, version) {
+            let adapter = adapters::find(&node.op_type, version);
+            if version == 6 {
+                g.edit_op(op).remove_attr("consumed_inputs");
+            }
+            if let Some(adapter) = adapter {
                 adapter(&mut Step { g, op, to }).map_err(fail)?;
             }
         }

@@ -147,6 +147,18 @@ impl Step<'_> {
         self.g.edit_op(self.op).set_attr(name, value);
     }
 
+    pub fn drop_attr(&mut self, name: &str) -> Result<(), Why> {
+        self.g.edit_op(self.op).remove_attr(name);
+        Ok(())
+    }
+
+    pub fn rename_attr(&mut self, from: &str, to: &str) -> Result<(), Why> {
+        if let Some(attr) = self.g.edit_op(self.op).attrs.iter_mut().find(|a| a.name == from) {
+            attr.name = to.to_owned();
+        }
+        Ok(())
+    }
+
     pub fn rename(&mut self, op_type: &str) {
         self.g.edit_op(self.op).op_type = op_type.to_owned();
     }

@@ -19,6 +19,14 @@ fn model(opset: i64, inputs: &str, body: &str) -> String {
 #[test]
 fn attributes_become_operands() {
     for (opset, to, inputs, body, want) in [
+        (4, 7, "float[2,3] x", "y = Reshape <shape = [6]> (x)", "y = Reshape (x, y_shape)"),
+        (
+            6,
+            13,
+            "float[2,3,4,5] x, float[3] b",
+            "y = Add <axis = 1, broadcast = 1> (x, b)",
+            "y_aligned = Unsqueeze (b, y_aligned_axes) y = Add (x, y_aligned)",
+        ),
         (11, 13, "float[2] x", "y = Unsqueeze <axes = [0]> (x)", "y = Unsqueeze (x, y_axes)"),
         (11, 18, "float[2,2] x", "y = ReduceMean <axes = [1]> (x)", "y = ReduceMean (x, y_axes)"),
         (
@@ -54,8 +62,8 @@ fn refusals_name_the_operator() {
         .expect("valid text");
     let error = raise_opset(&mut m, 13).expect_err("scales are not known");
     assert!(error.to_string().contains("Resize"), "{error}");
-    let mut m = text::parse(&model(6, "float[2] x", "y = Relu (x)")).expect("valid text");
-    assert_eq!(raise_opset(&mut m, 13), Err(RaiseError::Version { from: 6, to: 13 }));
+    let mut m = text::parse(&model(7, "float[2] x", "y = Relu (x)")).expect("valid text");
+    assert_eq!(raise_opset(&mut m, 99), Err(RaiseError::Version { from: 7, to: 99 }));
 }
 
 #[test]
