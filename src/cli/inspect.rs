@@ -1,12 +1,14 @@
 //! `lapidary inspect`.
 
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
 
 use super::Outcome;
-use super::output::{align_numbers, bytes, count, json, table};
+use super::args::load;
+use super::output::{align_numbers, bytes, count, table};
 use crate::onnx;
 use crate::report::inspect::{self, Layer, Port, Summary};
 
@@ -54,29 +56,36 @@ struct Report {
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let reports: Vec<Report> =
         args.models.iter().map(|path| report(path, args)).collect::<Result<_, _>>()?;
-    if args.json {
-        json(&reports)?;
-        return Ok(Outcome::Done);
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&reports)?,
+        false => tables(&reports),
+    };
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever reads has seen enough.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(Outcome::Done),
+        other => Ok(other.map(|()| Outcome::Done)?),
     }
+}
+
+fn tables(reports: &[Report]) -> String {
     let names: Vec<&str> = reports.iter().map(|r| &r.model[..]).collect();
     let mut overview = table(&[&[""], &names[..]].concat());
-    overview.load_style(presets::UTF8_BORDERS_ONLY);
     overview.set_content_arrangement(ContentArrangement::Dynamic);
-    rows(&mut overview, &reports);
-    println!("{overview}");
-    for r in &reports {
+    rows(&mut overview, reports);
+    let mut text = overview.to_string();
+    for r in reports {
         if let Some(layers) = &r.layers {
-            println!("\n{}\n{}", r.model, layer_table(layers));
+            text += &format!("\n\n{}\n{}", r.model, layer_table(layers));
         }
         if let Some(shapes) = &r.shapes {
             let mut values = table(&["value", "type"]);
             for port in shapes {
                 values.add_row([&port.name, &port.ty]);
             }
-            println!("\n{}\n{values}", r.model);
+            text += &format!("\n\n{}\n{values}", r.model);
         }
     }
-    Ok(Outcome::Done)
+    text
 }
 
 fn report(path: &Path, args: &Args) -> anyhow::Result<Report> {
@@ -161,8 +170,15 @@ fn percent(share: f64) -> String {
 
 fn ports(ports: &[Port]) -> String {
     const SHOWN: usize = 6;
-    let mut lines: Vec<String> =
-        ports.iter().take(SHOWN).map(|p| format!("{}: {}", p.name, p.ty)).collect();
+    const WIDTH: usize = 72;
+    let short = |p: &Port| {
+        let line = format!("{}: {}", p.name, p.ty);
+        match line.char_indices().nth(WIDTH) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line,
+        }
+    };
+    let mut lines: Vec<String> = ports.iter().take(SHOWN).map(short).collect();
     if ports.len() > SHOWN {
         lines.push(format!("… {} more", ports.len() - SHOWN));
     }
@@ -256,12 +272,41 @@ fn layer_table(layers: &[Layer]) -> Table {
     out
 }
 
-fn load(path: &Path) -> anyhow::Result<crate::ir::Model> {
-    Ok(onnx::load(path)?)
-}
-
 fn parse_dim(text: &str) -> Result<(String, i64), String> {
     let (name, value) = text.split_once('=').ok_or("write it as name=value, such as batch=1")?;
     let value = value.trim().parse().map_err(|_| format!("{value:?} is no integer"))?;
     Ok((name.trim().to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overview_fits_one_screen() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
+        let models = vec![folder.join("resnet8.onnx"), folder.join("vit.onnx")];
+        let args = Args {
+            models,
+            layers: false,
+            shapes: false,
+            weights: true,
+            dim: Vec::new(),
+            json: false,
+        };
+        let reports: Vec<Report> =
+            args.models.iter().map(|m| report(m, &args).expect("it loads")).collect();
+        let text = tables(&reports);
+        assert!(text.lines().count() <= 30, "{text}");
+        assert!(text.lines().all(|l| l.chars().count() <= 160), "{text}");
+        for word in ["resnet8.onnx", "vit.onnx", "MACs", "2.64 M", "9.31 M", "zeros"] {
+            assert!(text.contains(word), "{word} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn dims_are_pairs() {
+        assert_eq!(parse_dim("batch = 4"), Ok(("batch".to_owned(), 4)));
+        assert!(parse_dim("batch").is_err());
+    }
 }
