@@ -11,6 +11,16 @@ use protobuf::descriptor::FileDescriptorSet;
 use protobuf::reflect::FileDescriptor;
 use protobuf_codegen::{Customize, CustomizeCallback};
 
+const RARE: [&str; 7] = [
+    ".onnx.AttributeProto.t",
+    ".onnx.AttributeProto.g",
+    ".onnx.AttributeProto.sparse_tensor",
+    ".onnx.AttributeProto.tp",
+    ".onnx.SparseTensorProto.values",
+    ".onnx.SparseTensorProto.indices",
+    ".onnx.ValueInfoProto.type",
+];
+
 /// Collects the descriptor of every file that the code generator visits.
 struct Tap(Rc<RefCell<FileDescriptorSet>>);
 
@@ -39,6 +49,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .run()?;
     let bytes = protobuf::Message::write_to_bytes(&*set.borrow())?;
     let descriptors = <prost_types::FileDescriptorSet as prost::Message>::decode(&bytes[..])?;
-    prost_build::Config::new().bytes(["."]).disable_comments(["."]).compile_fds(descriptors)?;
+    let mut prost = prost_build::Config::new();
+    prost.bytes(["."]).disable_comments(["."]);
+    // Rarely filled and large: inline they would make every attribute and value larger by them.
+    for field in RARE {
+        prost.boxed(field);
+    }
+    prost.compile_fds(descriptors)?;
     Ok(())
 }

@@ -27,7 +27,9 @@ def strip(model):
     def graph(g):
         for t in list(g.initializer):
             if np.prod(t.dims, dtype=object) > 256 or t.data_location == TensorProto.EXTERNAL:
-                g.input.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims))
+                if all(i.name != t.name for i in g.input):
+                    info = onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+                    g.input.append(info)
                 g.initializer.remove(t)
         for n in g.node:
             for a in n.attribute:
@@ -113,11 +115,20 @@ def graph(g):
 
 def canonical(m):
     out = graph(m.graph)
-    out["opsets"] = tuple((o.domain.replace("ai.onnx", "") if o.domain == "ai.onnx" else o.domain, o.version) for o in m.opset_import)
+    plain = {"ai.onnx": ""}
+    out["opsets"] = tuple((plain.get(o.domain, o.domain), o.version) for o in m.opset_import)
     out["header"] = m.ir_version, m.producer_name, m.producer_version, m.domain, m.doc_string
     out["metadata"] = tuple((e.key, e.value) for e in m.metadata_props)
     out["functions"] = tuple(
-        (f.domain, f.name, f.overload, tuple(f.input), tuple(f.output), tuple(f.attribute), nodes(f.node))
+        (
+            f.domain,
+            f.name,
+            f.overload,
+            tuple(f.input),
+            tuple(f.output),
+            tuple(f.attribute),
+            nodes(f.node),
+        )
         for f in m.functions
     )
     return out
@@ -143,7 +154,7 @@ def main():
             if done.returncode:
                 raise RuntimeError(done.stderr.strip()[:300])
 
-        def ours(kind, name, read):
+        def ours(name, read):
             convert("in.onnx", name)
             return read((folder / name).read_text())
 
@@ -161,7 +172,7 @@ def main():
         for file in files:
             try:
                 model = strip(onnx.load(file, load_external_data=False))
-            except Exception as e:
+            except Exception:
                 counts["unreadable"] += 1
                 continue
             onnx.save(model, folder / "in.onnx")
@@ -172,9 +183,9 @@ def main():
                 problems.append((file, "load", str(e)))
                 continue
             checks = {
-                "ours onnxtxt": lambda: ours("onnxtxt", "a.onnxtxt", parser.parse_model),
-                "ours textproto": lambda: ours("textproto", "a.textproto", text_proto),
-                "ours json": lambda: ours("json", "a.json", json),
+                "ours onnxtxt": lambda: ours("a.onnxtxt", parser.parse_model),
+                "ours textproto": lambda: ours("a.textproto", text_proto),
+                "ours json": lambda: ours("a.json", json),
                 "their textproto": lambda: theirs("b.pbtxt", text_format.MessageToString(model)),
                 "their json": lambda: theirs("b.json", json_format.MessageToJson(model)),
             }
@@ -183,7 +194,7 @@ def main():
                 text = printer.to_text(model)
                 wanted["their onnxtxt"] = parser.parse_model(text)
                 checks["their onnxtxt"] = lambda: theirs("b.onnxtxt", text)
-            except Exception as e:
+            except Exception:
                 counts["their parser does not read their printer"] += 1
             for name, check in checks.items():
                 try:

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Tensor, Type};
+use super::{Spelling, Tensor, Type};
 
 /// A named attribute in the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Attr {
     pub value: AttrValue,
     /// Its doc string.
     pub doc: String,
+    /// How the file writes it.
+    pub spelling: Spelling,
 }
 
 /// The value of an attribute.

@@ -1,5 +1,6 @@
 //! The graph: op nodes and value nodes on petgraph, read access.
 
+use bytes::Bytes;
 use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
@@ -45,6 +46,9 @@ pub struct Graph {
     pub name: String,
     /// Notes that the file carries on the graph itself.
     pub notes: Notes,
+    /// Encoded fields that Lapidary carries but does not read, each with its field number and its
+    /// rank among those: what the file says of values that do not exist.
+    pub extra: Vec<(u32, u32, Bytes)>,
     pub(super) g: StableDiGraph<Node, Slot>,
     pub(super) inputs: Vec<ValueId>,
     pub(super) outputs: Vec<ValueId>,

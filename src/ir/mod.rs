@@ -24,6 +24,7 @@ mod op;
 mod order;
 mod patch;
 mod shape;
+mod spelling;
 mod tensor;
 mod value;
 
@@ -36,5 +37,6 @@ pub use op::Op;
 pub use order::Cycle;
 pub use patch::{Miss, Patch, Ref};
 pub use shape::{Atom, Dim, DimOp, Poly, Shape, known_sizes};
+pub use spelling::Spelling;
 pub use tensor::{Element, Tensor, TensorData, TensorError, TensorInfo, element_count};
 pub use value::{Notes, TensorType, Type, Value};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{AttrValue, Graph};
+use super::{AttrValue, Graph, Spelling};
 
 /// A whole ONNX model.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Model {
     pub functions: Vec<Function>,
     /// Encoded fields that Lapidary carries but does not read, each with its field number.
     pub extra: Vec<(u32, Bytes)>,
+    /// How the file writes its header.
+    pub spelling: Spelling,
 }
 
 /// A local function: an operator defined by a graph.
@@ -46,12 +48,16 @@ pub struct Function {
     pub attr_names: Vec<String>,
     /// Attributes with a default.
     pub attr_defaults: Vec<super::Attr>,
+    /// Graphs that the defaults refer to by index.
+    pub attr_bodies: Vec<Graph>,
     /// Operator sets of the body.
     pub opsets: Vec<(String, i64)>,
     /// Doc string.
     pub doc: String,
     /// `metadata_props`.
     pub metadata: Vec<(String, String)>,
+    /// How the file writes its header.
+    pub spelling: Spelling,
 }
 
 impl Model {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Attr, AttrValue, Graph, ValueId};
+use super::{Attr, AttrValue, Graph, Spelling, ValueId};
 
 /// An operator applied: domain, type, attributes and subgraphs. Its operands, results and captures
 /// are edges of the [`Graph`].
@@ -28,6 +28,8 @@ pub struct Op {
     pub metadata: Vec<(String, String)>,
     /// Encoded fields that Lapidary carries but does not read (device configurations).
     pub extra: Vec<Bytes>,
+    /// How the file writes it.
+    pub spelling: Spelling,
     pub(super) arity: u32,
     pub(super) results: u32,
     pub(super) rank: u32,
@@ -85,7 +87,12 @@ impl Op {
         let value = value.into();
         match self.attrs.iter_mut().find(|a| a.name == name) {
             Some(attr) => attr.value = value,
-            None => self.attrs.push(Attr { name: name.into(), value, doc: String::new() }),
+            None => self.attrs.push(Attr {
+                name: name.into(),
+                value,
+                doc: String::new(),
+                spelling: Spelling::default(),
+            }),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::DType;
+use super::{DType, Spelling};
 
 /// Names and notes that a stored tensor carries besides its elements.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub struct TensorInfo {
     pub metadata: Vec<(String, String)>,
     /// The elements came from typed fields (`float_data`, …) and go back into them.
     pub typed: bool,
+    /// How the file writes it.
+    pub spelling: Spelling,
 }
 
 /// A constant tensor: element type, dims and the elements.

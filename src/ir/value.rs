@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DType, Dim, Shape, Tensor};
+use super::{DType, Dim, Shape, Spelling, Tensor};
 
 /// What kind of thing a value is.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +97,8 @@ pub struct Value {
     pub(super) name: String,
     /// Type and shape, as far as they are known.
     pub ty: Option<Type>,
-    /// The type that the file gives to a graph input or output, and that saving writes again.
+    /// The type that the file gives. Saving writes it again for graph inputs and outputs, and for
+    /// other values as long as `ty` says the same.
     pub file_ty: Option<Type>,
     /// Elements of a small integer tensor of rank 0 or 1, as far as shape inference knows them.
     pub sym: Option<Arc<[Dim]>>,
@@ -122,6 +123,10 @@ pub struct Notes {
     pub metadata: Vec<(String, String)>,
     /// Quantization annotation: pairs of key and tensor name.
     pub quant: Vec<(String, String)>,
+    /// Rank of the annotation in the file.
+    pub quant_rank: u32,
+    /// How the file writes it.
+    pub spelling: Spelling,
 }
 
 impl Value {

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::external::ExternalFiles;
 use super::pb::{self, attribute_proto::AttributeType};
+use super::spelling::{self, blank};
 use super::{LoadError, tensor};
-use crate::ir::{Attr, AttrValue, DType, Dim, Graph, TensorType, Type};
+use crate::ir::{Attr, AttrValue, DType, Dim, Graph, Spelling, TensorType, Type};
 
 /// Key-value pairs.
 pub(super) fn pairs(props: &[pb::StringStringEntryProto]) -> Vec<(String, String)> {
@@ -131,7 +132,17 @@ pub(super) fn attr(
         (_, AttributeType::TypeProtos) => AttrValue::Types(a.type_protos.iter().map(ty).collect()),
         (_, AttributeType::Undefined) => return Err(fail("has no value")),
     };
-    Ok(Attr { name: a.name().to_owned(), value, doc: a.doc_string().to_owned() })
+    let no_value = match &value {
+        AttrValue::Float(_) => a.f.is_none(),
+        AttrValue::Int(_) => a.i.is_none(),
+        AttrValue::Str(_) => a.s.is_none(),
+        _ => false,
+    };
+    let spelling = Spelling::default()
+        .with(spelling::DOC, blank(&a.doc_string))
+        .with(spelling::NO_TYPE, a.r#type.is_none())
+        .with(spelling::NO_VALUE, no_value);
+    Ok(Attr { name: a.name().to_owned(), value, doc: a.doc_string().to_owned(), spelling })
 }
 
 /// The declared type, or for files of IR version 1, which lack it, the field that is filled.

@@ -1,8 +1,8 @@
 //! Types, attributes and notes of the IR to protobuf messages.
 
 use super::pb::{self, attribute_proto::AttributeType};
-use super::tensor;
-use crate::ir::{Attr, AttrValue, Dim, Tensor, TensorData, TensorType, Type};
+use super::{spelling, tensor};
+use crate::ir::{Attr, AttrValue, Dim, Spelling, Tensor, TensorData, TensorType, Type};
 
 /// Key-value pairs.
 pub(super) fn pairs(list: &[(String, String)]) -> Vec<pb::StringStringEntryProto> {
@@ -19,9 +19,13 @@ pub(super) fn text(s: &str) -> Option<String> {
 }
 
 /// Operator sets.
-pub(super) fn opsets(list: &[(String, i64)]) -> Vec<pb::OperatorSetIdProto> {
+pub(super) fn opsets(list: &[(String, i64)], how: Spelling) -> Vec<pb::OperatorSetIdProto> {
     let entry = |(domain, version): &(String, i64)| pb::OperatorSetIdProto {
-        domain: Some(domain.clone()),
+        domain: match domain.as_str() {
+            "" if how.has(spelling::LONG_OPSET) => Some("ai.onnx".to_owned()),
+            "" if how.has(spelling::NO_OPSET_DOMAIN) => None,
+            _ => Some(domain.clone()),
+        },
         version: Some(*version),
     };
     list.iter().map(entry).collect()
@@ -85,38 +89,39 @@ fn named(dim: &Dim) -> Option<String> {
 pub(super) fn attr(a: &Attr, graph: &mut dyn FnMut(usize) -> pb::GraphProto) -> pb::AttributeProto {
     let mut out = pb::AttributeProto {
         name: Some(a.name.clone()),
-        doc_string: text(&a.doc),
+        doc_string: spelling::text(&a.doc, a.spelling, spelling::DOC),
         ..Default::default()
     };
+    let written = !a.spelling.has(spelling::NO_VALUE);
     let is_sparse = |t: &Tensor| matches!(t.data(), TensorData::Sparse(_));
     let named = |t: &Tensor| tensor::write(t, t.info.as_ref().map_or("", |i| i.name.as_str()));
     let kind = match &a.value {
         AttrValue::Float(v) => {
-            out.f = Some(*v);
+            out.f = Some(*v).filter(|v| written || v.to_bits() != 0);
             AttributeType::Float
         }
         AttrValue::Int(v) => {
-            out.i = Some(*v);
+            out.i = Some(*v).filter(|v| written || *v != 0);
             AttributeType::Int
         }
         AttrValue::Str(v) => {
-            out.s = Some(v.clone());
+            out.s = Some(v.clone()).filter(|v| written || !v.is_empty());
             AttributeType::String
         }
         AttrValue::Tensor(t) if is_sparse(t) => {
-            out.sparse_tensor = Some(tensor::write_sparse(t, None));
+            out.sparse_tensor = Some(Box::new(tensor::write_sparse(t, None)));
             AttributeType::SparseTensor
         }
         AttrValue::Tensor(t) => {
-            out.t = Some(named(t));
+            out.t = Some(Box::new(named(t)));
             AttributeType::Tensor
         }
         AttrValue::Graph(i) => {
-            out.g = Some(graph(*i));
+            out.g = Some(Box::new(graph(*i)));
             AttributeType::Graph
         }
         AttrValue::Type(t) => {
-            out.tp = ty(t);
+            out.tp = ty(t).map(Box::new);
             AttributeType::TypeProto
         }
         AttrValue::Floats(v) => {
@@ -149,10 +154,10 @@ pub(super) fn attr(a: &Attr, graph: &mut dyn FnMut(usize) -> pb::GraphProto) -> 
         }
         AttrValue::Ref(name, code) => {
             out.ref_attr_name = Some(name.clone());
-            out.r#type = Some(*code);
+            out.r#type = Some(*code).filter(|_| !a.spelling.has(spelling::NO_TYPE));
             return out;
         }
     };
-    out.r#type = Some(kind as i32);
+    out.r#type = Some(kind as i32).filter(|_| !a.spelling.has(spelling::NO_TYPE));
     out
 }

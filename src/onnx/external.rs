@@ -8,8 +8,8 @@ use bytes::Bytes;
 use memmap2::Mmap;
 use sha1::{Digest, Sha1};
 
-use super::LoadError;
-use super::pb;
+use super::load::read_proto;
+use super::{LoadError, pb};
 
 /// Data files of one model, each mapped when a tensor first refers to it. Mapping reads nothing.
 pub(super) struct ExternalFiles {
@@ -79,10 +79,7 @@ impl ExternalFiles {
 /// # Errors
 /// When the file is no valid ONNX model.
 pub fn external_files(path: &Path) -> Result<Vec<String>, LoadError> {
-    let named = || path.to_owned();
-    let bytes = map_file(path).map_err(|source| LoadError::Read { path: named(), source })?;
-    let model = <pb::ModelProto as prost::Message>::decode(bytes)
-        .map_err(|e| LoadError::NotOnnx { path: named(), what: e.to_string() })?;
+    let model = read_proto(path)?;
     let mut found = Vec::new();
     model.graph.iter().for_each(|g| graph_locations(g, &mut found));
     model.functions.iter().for_each(|f| node_locations(&f.node, &mut found));
@@ -96,8 +93,8 @@ fn graph_locations(g: &pb::GraphProto, found: &mut Vec<String>) {
 
 fn node_locations(nodes: &[pb::NodeProto], found: &mut Vec<String>) {
     for a in nodes.iter().flat_map(|n| &n.attribute) {
-        a.t.iter().chain(&a.tensors).for_each(|t| location(t, found));
-        a.g.iter().chain(&a.graphs).for_each(|g| graph_locations(g, found));
+        a.t.as_deref().into_iter().chain(&a.tensors).for_each(|t| location(t, found));
+        a.g.as_deref().into_iter().chain(&a.graphs).for_each(|g| graph_locations(g, found));
     }
 }
 

@@ -1,17 +1,21 @@
 //! Reading and writing models. The only module that names protobuf types.
 
+mod budget;
 mod decode;
 mod encode;
 mod error;
 mod external;
 mod format;
 mod load;
+mod read_graph;
 mod reflect;
 mod rope;
 mod save;
 mod skeleton;
+mod spelling;
 mod tensor;
 pub mod text;
+mod write_graph;
 
 pub(crate) use external::map_file;
 

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::save::{encode_model, to_rope};
+use super::save::to_rope;
+use super::write_graph::encode_model;
 use super::{SaveError, encode, pb};
 use crate::ir::{Model, Tensor, TensorData, Type, ValueId};
 
@@ -39,7 +40,7 @@ pub fn skeleton(model: &Model) -> Result<Skeleton, SaveError> {
             let dims: Vec<_> = data.dims().iter().map(|&d| d.into()).collect();
             graph.input.push(pb::ValueInfoProto {
                 name: Some(names[&v].clone()),
-                r#type: encode::ty(&Type::tensor(data.dtype(), Some(dims))),
+                r#type: encode::ty(&Type::tensor(data.dtype(), Some(dims))).map(Box::new),
                 ..Default::default()
             });
         }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::external::ExternalFiles;
 use super::pb::{self, tensor_proto::DataLocation};
+use super::spelling::{self, blank};
 use super::{LoadError, decode};
-use crate::ir::{DType, Tensor, TensorData, TensorInfo, element_count};
+use crate::ir::{DType, Spelling, Tensor, TensorData, TensorInfo, element_count};
 
 /// Reads a tensor; the elements stay slices of the file wherever the file holds them raw.
 pub(super) fn read(t: &pb::TensorProto, files: &mut ExternalFiles) -> Result<Tensor, LoadError> {
@@ -45,11 +46,19 @@ pub(super) fn read(t: &pb::TensorProto, files: &mut ExternalFiles) -> Result<Ten
         doc: t.doc_string().to_owned(),
         metadata: decode::pairs(&t.metadata_props),
         typed: typed && dtype != DType::Str && !tensor.is_empty(),
+        spelling: spelling_of(t).with(spelling::NO_DATA, typed && tensor.is_empty()),
     };
     if info != TensorInfo::default() {
         tensor.info = Some(Arc::new(info));
     }
     Ok(tensor)
+}
+
+fn spelling_of(t: &pb::TensorProto) -> Spelling {
+    Spelling::default()
+        .with(spelling::NAME, blank(&t.name))
+        .with(spelling::DOC, blank(&t.doc_string))
+        .with(spelling::LOCATION, t.data_location == Some(DataLocation::Default as i32))
 }
 
 /// Reads a tensor inside an attribute, which keeps its own name.
@@ -96,10 +105,29 @@ fn typed_bytes(t: &pb::TensorProto, dtype: DType) -> Bytes {
         I16 | U16 | F16 | BF16 => {
             t.int32_data.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect()
         }
-        // One byte each; types below 8 bits come packed, a byte of them to an entry.
+        F6E2M3 | F6E3M2 => pack6(&t.int32_data),
+        // One byte each; types of 4 and 2 bits come packed, a byte of them to an entry.
         _ => t.int32_data.iter().map(|&v| v as u8).collect(),
     };
     out.into()
+}
+
+/// Packs 6-bit codes, the first in the low bits.
+fn pack6(codes: &[i32]) -> Vec<u8> {
+    let mut out = vec![0u8; (codes.len() * 6).div_ceil(8)];
+    for (i, code) in codes.iter().enumerate() {
+        let bits = u16::from(*code as u8 & 63) << (i * 6 % 8);
+        out[i * 6 / 8] |= bits as u8;
+        if bits > 255 {
+            out[i * 6 / 8 + 1] |= (bits >> 8) as u8;
+        }
+    }
+    out
+}
+
+fn unpack6(raw: &[u8], count: usize) -> Vec<i32> {
+    let bit = |at: usize| i32::from(raw[at / 8] >> (at % 8) & 1);
+    (0..count).map(|i| (0..6).map(|k| bit(i * 6 + k) << k).sum()).collect()
 }
 
 /// Writes a tensor the way it was read: raw, or into typed fields.
@@ -108,13 +136,18 @@ pub(super) fn write(t: &Tensor, name: &str) -> pb::TensorProto {
     let mut out = pb::TensorProto {
         dims: t.dims().iter().map(|&d| d as i64).collect(),
         data_type: Some(t.dtype().code()),
-        name: Some(name.to_owned()).filter(|n| !n.is_empty()),
-        doc_string: Some(info.doc).filter(|d| !d.is_empty()),
+        name: spelling::text(name, info.spelling, spelling::NAME),
+        doc_string: spelling::text(&info.doc, info.spelling, spelling::DOC),
         metadata_props: super::encode::pairs(&info.metadata),
+        data_location: info
+            .spelling
+            .has(spelling::LOCATION)
+            .then_some(DataLocation::Default as i32),
         ..Default::default()
     };
     match t.data() {
-        TensorData::Raw(raw) if info.typed => write_typed(&mut out, t.dtype(), raw),
+        TensorData::Raw(raw) if raw.is_empty() && info.spelling.has(spelling::NO_DATA) => {}
+        TensorData::Raw(raw) if info.typed => write_typed(&mut out, t, raw),
         TensorData::Raw(raw) => out.raw_data = Some(raw.clone()),
         TensorData::Strings(s) => out.string_data = s.to_vec(),
         TensorData::Sparse(_) => unreachable!("invariant: sparse tensors go to write_sparse"),
@@ -130,18 +163,19 @@ pub(super) fn write_sparse(t: &Tensor, name: Option<&str>) -> pb::SparseTensorPr
     let own = |t: &Tensor| t.info.as_ref().map(|i| i.name.clone()).unwrap_or_default();
     let values_name = name.map_or_else(|| own(&parts.0), str::to_owned);
     pb::SparseTensorProto {
-        values: Some(write(&parts.0, &values_name)),
-        indices: Some(write(&parts.1, &own(&parts.1))),
+        values: Some(Box::new(write(&parts.0, &values_name))),
+        indices: Some(Box::new(write(&parts.1, &own(&parts.1)))),
         dims: t.dims().iter().map(|&d| d as i64).collect(),
     }
 }
 
-fn write_typed(out: &mut pb::TensorProto, dtype: DType, raw: &[u8]) {
+fn write_typed(out: &mut pb::TensorProto, t: &Tensor, raw: &[u8]) {
     use DType::*;
     fn split<T: bytemuck::Pod, U>(raw: &[u8], f: impl Fn(T) -> U) -> Vec<U> {
         raw.chunks_exact(size_of::<T>()).map(|c| f(bytemuck::pod_read_unaligned(c))).collect()
     }
-    match dtype {
+    match t.dtype() {
+        F6E2M3 | F6E3M2 => out.int32_data = unpack6(raw, t.len()),
         F32 | C64 => out.float_data = split(raw, |v: f32| v),
         F64 | C128 => out.double_data = split(raw, |v: f64| v),
         I64 => out.int64_data = split(raw, |v: i64| v),

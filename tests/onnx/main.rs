@@ -1,5 +1,6 @@
 //! Reading and writing models.
 
+mod fidelity;
 #[path = "../support/mod.rs"]
 mod support;
 mod text;

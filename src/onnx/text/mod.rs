@@ -18,9 +18,7 @@ mod parse_value;
 mod print;
 mod print_value;
 
-use std::path::Path;
-
-use super::{LoadError, load, pb, save};
+use super::{LoadError, load, pb, write_graph};
 use crate::ir::Model;
 
 /// What is printed, and how much of it.
@@ -43,7 +41,7 @@ pub fn parse(text: &str) -> Result<Model, LoadError> {
 
 /// Writes a model. A graph with a cycle, which no file can hold, becomes a comment that says so.
 pub fn print(model: &Model, options: &PrintOptions) -> String {
-    match save::encode_model(model) {
+    match write_graph::encode_model(model) {
         Ok((proto, _)) => print_proto(&proto, options),
         Err(error) => format!("# {error}\n"),
     }
@@ -57,11 +55,6 @@ pub(super) fn parse_proto(text: &[u8]) -> Result<pb::ModelProto, LoadError> {
 /// The text for a message. Tensors whose data is external are written as their location.
 pub(super) fn print_proto(proto: &pb::ModelProto, options: &PrintOptions) -> String {
     print::model(proto, options)
-}
-
-/// The bytes of a file as a model in this syntax; `folder` is where its external data lie.
-pub(super) fn from_bytes(text: &[u8], folder: Option<&Path>) -> Result<Model, LoadError> {
-    load::model_of(&parse_proto(text)?, folder)
 }
 
 /// Words that begin a type, and are therefore quoted where they are names.

@@ -97,7 +97,7 @@ fn parameters(c: &mut Cursor, infos: &mut Vec<pb::ValueInfoProto>) -> Parsed<Vec
 
 fn value_info(c: &mut Cursor) -> Parsed<pb::ValueInfoProto> {
     let r#type = match parse_value::at_type(c) {
-        true => Some(parse_value::ty(c)?),
+        true => Some(Box::new(parse_value::ty(c)?)),
         false => None,
     };
     let name = Some(c.expect_name("a type or the name of a value")?);

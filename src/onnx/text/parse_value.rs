@@ -175,7 +175,11 @@ fn sparse(c: &mut Cursor, dims: Vec<i64>, name: String) -> Parsed<pb::SparseTens
     c.expect(b',')?;
     let indices = dense_with_type(c)?;
     c.expect(b'}')?;
-    Ok(pb::SparseTensorProto { values: Some(values), indices: Some(indices), dims })
+    Ok(pb::SparseTensorProto {
+        values: Some(Box::new(values)),
+        indices: Some(Box::new(indices)),
+        dims,
+    })
 }
 
 /// A dense tensor with its type and perhaps a name.
@@ -267,10 +271,10 @@ impl Value {
             Value::Int(v) => a.i = Some(v),
             Value::Float(v) => a.f = Some(v),
             Value::Str(v) => a.s = Some(v.into()),
-            Value::Tensor(v) => a.t = Some(v),
-            Value::Sparse(v) => a.sparse_tensor = Some(v),
-            Value::Graph(v) => a.g = Some(v),
-            Value::Type(v) => a.tp = Some(v),
+            Value::Tensor(v) => a.t = Some(Box::new(v)),
+            Value::Sparse(v) => a.sparse_tensor = Some(Box::new(v)),
+            Value::Graph(v) => a.g = Some(Box::new(v)),
+            Value::Type(v) => a.tp = Some(Box::new(v)),
         }
     }
 

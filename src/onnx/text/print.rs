@@ -247,7 +247,10 @@ impl Printer {
                 continue;
             }
             for a in &n.attribute {
-                a.g.iter().chain(&a.graphs).for_each(|g| self.some_nodes(&g.node, wanted));
+                a.g.as_deref()
+                    .into_iter()
+                    .chain(&a.graphs)
+                    .for_each(|g| self.some_nodes(&g.node, wanted));
             }
         }
     }
