@@ -17,7 +17,7 @@ const fn reshaping(op_type: &'static str, infer: fn(&mut InferCx) -> Inferred) -
 }
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
-    OpSchema { idempotent: true, ..reshaping("Flatten", infer_flatten) },
+    reshaping("Flatten", infer_flatten),
     OpSchema { idempotent: true, ..reshaping("Reshape", infer_reshape) },
     reshaping("Squeeze", infer_squeeze),
     reshaping("Unsqueeze", infer_unsqueeze),

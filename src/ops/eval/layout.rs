@@ -67,7 +67,7 @@ pub(in crate::ops) fn transpose(cx: &EvalCx) -> Results {
 
 /// `a`, read with dims `dims`, transposed.
 fn permuted(cx: &EvalCx, a: &Tensor, dims: &[usize], perm: &[usize]) -> Option<Tensor> {
-    if perm.len() != dims.len() {
+    if perm.len() != dims.len() || crate::ir::element_count(dims)? != a.len() {
         return None;
     }
     let strides = row_major(dims);
@@ -215,5 +215,5 @@ pub(in crate::ops) fn space_to_depth(cx: &EvalCx) -> Results {
     let [n, c, h, w] = *a.dims() else { return None };
     let (h, w) = (h.checked_div(b)?, w.checked_div(b)?);
     let moved = permuted(cx, a, &[n, c, h, b, w, b], &[0, 3, 5, 1, 2, 4])?;
-    Some(vec![moved.reshaped(vec![n, c.checked_mul(b * b)?, h, w])?])
+    Some(vec![moved.reshaped(vec![n, c.checked_mul(b.checked_mul(b)?)?, h, w])?])
 }

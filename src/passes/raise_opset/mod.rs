@@ -21,7 +21,7 @@
 //! ## Limits
 //! Where a later version cannot say the same, the conversion fails and names the operator:
 //! `BatchNormalization` in training mode or not spatial, `Scan` of version 8, `Resize` of version 10
-//! with unknown scales. The model may then be half converted.
+//! with unknown scales. The model then stays as it was.
 
 mod adapters;
 mod early;
@@ -69,22 +69,25 @@ pub enum RaiseError {
 /// that needs. A model that is there already, or beyond, stays as it is.
 ///
 /// # Errors
-/// For versions out of range, and for an operator that cannot be converted; the model is then not
-/// fit for use.
+/// For versions out of range, and for an operator that cannot be converted; the model then stays as
+/// it was.
 pub fn raise_opset(m: &mut Model, to: i64) -> Result<(), RaiseError> {
     let from = m.default_opset();
     if from >= to {
         return Ok(());
     }
-    raise_graph(&mut m.graph, from, to)?;
-    set_opset(&mut m.opsets, to);
-    for f in &mut m.functions {
+    let mut graph = m.graph.clone();
+    raise_graph(&mut graph, from, to)?;
+    let mut functions = m.functions.clone();
+    for f in &mut functions {
         let own = crate::ir::opset_of(&f.opsets, "").unwrap_or(from);
         if own < to {
             raise_graph(&mut f.graph, own, to)?;
             set_opset(&mut f.opsets, to);
         }
     }
+    (m.graph, m.functions) = (graph, functions);
+    set_opset(&mut m.opsets, to);
     m.ir_version = m.ir_version.max(ir_version(to));
     Ok(())
 }

@@ -62,6 +62,7 @@ fn refusals_name_the_operator() {
         .expect("valid text");
     let error = raise_opset(&mut m, 13).expect_err("scales are not known");
     assert!(error.to_string().contains("Resize"), "{error}");
+    assert_eq!(m.default_opset(), 10);
     let mut m = text::parse(&model(7, "float[2] x", "y = Relu (x)")).expect("valid text");
     assert_eq!(raise_opset(&mut m, 99), Err(RaiseError::Version { from: 7, to: 99 }));
 }
