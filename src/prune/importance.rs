@@ -134,8 +134,9 @@ fn sum(bytes: &[u8], f: impl Fn(f32) -> f32) -> f64 {
         let mut parts = [0f32; 8];
         let mut lanes = chunk.chunks_exact(8 * 4);
         for lane in lanes.by_ref() {
-            for (part, b) in parts.iter_mut().zip(lane.chunks_exact(4)) {
-                *part += f(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let lane: [f32; 8] = bytemuck::pod_read_unaligned(lane);
+            for k in 0..8 {
+                parts[k] += f(lane[k]);
             }
         }
         total += parts.iter().map(|p| f64::from(*p)).sum::<f64>();

@@ -32,6 +32,10 @@ pub(super) struct Part {
     pub groups: usize,
 }
 
+/// Longest axis and most atoms that are followed.
+const MAX_LANE: usize = 1 << 22;
+const MAX_ATOMS: usize = 1 << 27;
+
 type Key = (ValueId, usize, Option<Reader>);
 
 /// All lanes met so far and the union-find over their atoms.
@@ -80,10 +84,10 @@ impl Lanes {
         }
         let len = g.value(value).shape().and_then(|s| s.get(axis)?.size());
         let len = len.and_then(|n| n.checked_mul(part.map_or(1, |p| p.groups)));
-        let len = len.and_then(|n| u32::try_from(n).ok()).ok_or(NoLane::Unknown)?;
+        let room = MAX_ATOMS - self.parent.len();
+        let len = len.filter(|n| *n <= room.min(MAX_LANE)).ok_or(NoLane::Unknown)? as u32;
         let base = self.parent.len() as u32;
-        let end = base.checked_add(len).ok_or(NoLane::Unknown)?;
-        self.parent.extend(base..end);
+        self.parent.extend(base..base + len);
         let id = LaneId(self.lanes.len() as u32);
         self.lanes.push(Lane { value, axis, reader: own, part, base, len });
         self.index.insert(key, id);

@@ -12,9 +12,11 @@
 //! zeroed. Initializers are values like others: one that several ops read is cut once if they agree,
 //! and a vector shared by ops that do not agree is copied for each.
 
+mod edits;
 mod groups;
 mod importance;
 mod lanes;
+mod mask;
 mod options;
 mod select;
 mod sizes;
@@ -164,8 +166,8 @@ impl Analysis {
     /// cut model computes.
     pub fn masked(&self, choice: &Choice) -> Model {
         let mut model = self.model.clone();
-        slice::mask_consumers(&mut model.graph, &self.groups, &choice.gone);
-        slice::mask_pairs(&mut model.graph, &self.groups, &choice.gone);
+        mask::mask_consumers(&mut model.graph, &self.groups, &choice.gone);
+        mask::mask_pairs(&mut model.graph, &self.groups, &choice.gone);
         model
     }
 

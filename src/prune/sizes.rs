@@ -1,6 +1,67 @@
 //! Lengths written down in a graph: in constants, and in the arithmetic around `Shape`.
 
+use super::lanes::LaneId;
+use super::trace::{Trace, place};
 use crate::ir::{Graph, OpId, Slot, ValueId};
+use crate::ops::axes::{AxisLink, AxisRef, Place};
+
+/// Most ops that are looked at to find where a length comes from or goes to.
+const MAX_STEPS: usize = 256;
+
+impl Trace<'_> {
+    /// An op states the length of the axis as element `e` of a list: the list can be rewritten, or
+    /// follows by itself.
+    pub fn length(&mut self, id: LaneId, op: OpId, at: AxisRef, place: Place, e: usize) {
+        let Place::Operand(slot) = place else { return };
+        match literal(self.g, op, slot, e) {
+            Some(Literal::Open | Literal::Const { .. }) => {}
+            Some(Literal::Dim(v, axis)) => match self.lanes.lane(self.g, v, axis, None, None) {
+                Ok((lane, new)) => {
+                    if new {
+                        self.queue.push(lane);
+                    }
+                    self.checks.push((lane, op, at));
+                }
+                Err(why) => self.no_lane(id, op, why),
+            },
+            None => self.pin_at(id, op, "it states the length in a form that cannot be rewritten"),
+        }
+    }
+
+    /// `Shape` reads the length: where it goes must follow the axis.
+    pub fn measured(&mut self, id: LaneId, op: OpId, e: usize) {
+        let mut ends = Vec::new();
+        if !spread(self.g, op, e, &mut ends, &mut { MAX_STEPS }) {
+            return self.pin_at(id, op, "the length is used in a computation");
+        }
+        for (reader, slot, e) in ends {
+            let links = self.links(reader);
+            let of = links.as_ref().iter().flatten().find_map(|l| match l {
+                AxisLink::Lengths { of, at: Place::Operand(s) } if *s == slot => of.get(e).copied(),
+                _ => None,
+            });
+            match of {
+                Some(axis) => self.checks.push((id, reader, axis)),
+                None => self.pin_at(id, reader, "the length is used in a computation"),
+            }
+        }
+    }
+
+    pub fn check_lengths(&mut self) {
+        for (lane, op, axis) in std::mem::take(&mut self.checks) {
+            let other = place(self.g, op, axis)
+                .and_then(|(v, axis, reader)| self.lanes.find(self.g, v, axis, reader));
+            if other.is_some_and(|o| self.lanes.equal(lane, o)) {
+                continue;
+            }
+            let why = "it takes the length of an axis that is cut differently";
+            self.pin_at(lane, op, why);
+            if let Some(other) = other {
+                self.pin_at(other, op, why);
+            }
+        }
+    }
+}
 
 /// Where an element of an integer list comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,6 +76,11 @@ pub(super) enum Literal {
 
 /// Where element `e` of the integer list in operand slot `slot` of `op` comes from.
 pub(super) fn literal(g: &Graph, op: OpId, slot: usize, e: usize) -> Option<Literal> {
+    origin(g, op, slot, e, MAX_STEPS)
+}
+
+fn origin(g: &Graph, op: OpId, slot: usize, e: usize, steps: usize) -> Option<Literal> {
+    let steps = steps.checked_sub(1)?;
     let Some(value) = g.operand(op, slot) else { return Some(Literal::Open) };
     if let Some(t) = g.const_tensor(value) {
         let element = *t.to_i64()?.get(e)?;
@@ -30,13 +96,13 @@ pub(super) fn literal(g: &Graph, op: OpId, slot: usize, e: usize) -> Option<Lite
         return None;
     }
     match node.op_type.as_str() {
-        "Identity" | "Cast" | "Unsqueeze" | "Squeeze" => literal(g, maker, 0, e),
+        "Identity" | "Cast" | "Unsqueeze" | "Squeeze" => origin(g, maker, 0, e, steps),
         "Concat" => {
             let mut at = 0;
             for i in 0..node.arity() {
                 let n = vector_len(g, g.operand(maker, i)?)?;
                 if e < at + n {
-                    return literal(g, maker, i, e - at);
+                    return origin(g, maker, i, e - at, steps);
                 }
                 at += n;
             }
@@ -50,11 +116,11 @@ pub(super) fn literal(g: &Graph, op: OpId, slot: usize, e: usize) -> Option<Lite
             let indices = g.const_operand(maker, 1)?.to_i64()?;
             let n = vector_len(g, g.operand(maker, 0)?)?;
             let at = crate::ops::normalize_axis(*indices.get(e)?, n)?;
-            literal(g, maker, 0, at)
+            origin(g, maker, 0, at, steps)
         }
         "Slice" => {
             let (start, _) = slice_range(g, maker)?;
-            literal(g, maker, 0, start + e)
+            origin(g, maker, 0, start + e, steps)
         }
         _ => None,
     }
@@ -62,13 +128,21 @@ pub(super) fn literal(g: &Graph, op: OpId, slot: usize, e: usize) -> Option<Lite
 
 /// Follows element `e` of the first result of `op` to every list that it ends up in: op, operand
 /// slot and element. False when it goes anywhere else.
-pub(super) fn spread(g: &Graph, op: OpId, e: usize, ends: &mut Vec<(OpId, usize, usize)>) -> bool {
+fn spread(
+    g: &Graph,
+    op: OpId,
+    e: usize,
+    ends: &mut Vec<(OpId, usize, usize)>,
+    steps: &mut usize,
+) -> bool {
+    let Some(left) = steps.checked_sub(1) else { return false };
+    *steps = left;
     let Some(value) = g.result(op, 0) else { return true };
     if g.is_output(value) {
         return false;
     }
     g.uses(value).into_iter().all(|(user, slot)| match slot {
-        Slot::Operand(i) => spread_into(g, value, e, user, i as usize, ends),
+        Slot::Operand(i) => spread_into(g, value, e, (user, i as usize), ends, steps),
         _ => false,
     })
 }
@@ -77,18 +151,18 @@ fn spread_into(
     g: &Graph,
     value: ValueId,
     e: usize,
-    user: OpId,
-    slot: usize,
+    (user, slot): (OpId, usize),
     ends: &mut Vec<(OpId, usize, usize)>,
+    steps: &mut usize,
 ) -> bool {
     let node = g.op(user);
     match node.op_type.as_str() {
         _ if !node.domain.is_empty() => false,
-        "Identity" | "Cast" => spread(g, user, e, ends),
-        "Unsqueeze" | "Squeeze" if slot == 0 => spread(g, user, e, ends),
+        "Identity" | "Cast" => spread(g, user, e, ends, steps),
+        "Unsqueeze" | "Squeeze" if slot == 0 => spread(g, user, e, ends, steps),
         "Concat" => {
             let before: Option<usize> = (0..slot).map(|i| vector_len(g, g.operand(user, i)?)).sum();
-            before.is_some_and(|at| spread(g, user, at + e, ends))
+            before.is_some_and(|at| spread(g, user, at + e, ends, steps))
         }
         "Gather" if slot == 0 => {
             let Some(n) = vector_len(g, value) else { return false };
@@ -97,10 +171,12 @@ fn spread_into(
             };
             let hits = |i: &i64| crate::ops::normalize_axis(*i, n) == Some(e);
             let mut positions = indices.iter().enumerate().filter(|(_, i)| hits(i));
-            positions.all(|(at, _)| spread(g, user, at, ends))
+            positions.all(|(at, _)| spread(g, user, at, ends, steps))
         }
         "Slice" if slot == 0 => match slice_range(g, user) {
-            Some((start, end)) if (start..end).contains(&e) => spread(g, user, e - start, ends),
+            Some((start, end)) if (start..end).contains(&e) => {
+                spread(g, user, e - start, ends, steps)
+            }
             Some(_) => true,
             None => false,
         },

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::lanes::{LaneId, Lanes, NoLane, Part, Reader};
-use super::sizes;
-use crate::ir::{Graph, OpId, Slot, ValueId};
+use crate::ir::DType::{BF16, F16, F32, F64};
+use crate::ir::{Graph, OpId, Slot, Tensor, ValueId};
 use crate::ops::axes::{self, AxisLink, AxisRef, Place, Refusal};
 use crate::ops::{self, InferCx};
 
@@ -18,7 +18,7 @@ pub(super) struct Trace<'a> {
     opset: i64,
     pub lanes: Lanes,
     links: HashMap<OpId, OpLinks>,
-    queue: Vec<LaneId>,
+    pub queue: Vec<LaneId>,
     /// Which option of which `Either` of which op was taken.
     chosen: HashMap<(OpId, usize), usize>,
     /// For some `Either`s, how many options to pass over.
@@ -36,7 +36,7 @@ pub(super) struct Trace<'a> {
     /// Lanes that must stay as they are, with the reason.
     pub pins: Vec<(LaneId, String)>,
     /// Lanes that must have the same classes in the same order, else both are pinned.
-    checks: Vec<(LaneId, OpId, AxisRef)>,
+    pub checks: Vec<(LaneId, OpId, AxisRef)>,
 }
 
 impl<'a> Trace<'a> {
@@ -82,10 +82,12 @@ impl<'a> Trace<'a> {
 
     fn seed(&mut self, op: OpId, link: &AxisLink) {
         let lane = match *link {
-            AxisLink::Source { weight, .. } if self.is_const(op, weight) => {
+            AxisLink::Source { weight, .. } if self.is_weight(op, weight) => {
                 self.lane(op, weight, None)
             }
-            AxisLink::Blocked { part, rows, groups, source: true, .. } => {
+            AxisLink::Blocked { part, rows, groups, source: true, .. }
+                if self.is_weight(op, part) =>
+            {
                 self.lane(op, part, Some(Part { rows, groups }))
             }
             _ => return,
@@ -93,6 +95,14 @@ impl<'a> Trace<'a> {
         if let Ok(lane) = lane {
             self.sources.push((lane, op));
         }
+    }
+
+    /// The axis is one of a constant whose channels can be ranked.
+    fn is_weight(&self, op: OpId, axis: AxisRef) -> bool {
+        let AxisRef::Operand(slot, _) = axis else { return false };
+        let weight = self.g.const_operand(op, slot);
+        let float = |t: &Tensor| matches!(t.dtype(), F32 | F64 | F16 | BF16);
+        weight.is_some_and(|t| float(t) && t.raw().is_some())
     }
 
     fn is_const(&self, op: OpId, axis: AxisRef) -> bool {
@@ -155,7 +165,7 @@ impl<'a> Trace<'a> {
         self.pins.push((lane, why));
     }
 
-    fn pin_at(&mut self, lane: LaneId, op: OpId, why: &str) {
+    pub fn pin_at(&mut self, lane: LaneId, op: OpId, why: &str) {
         self.pin(lane, format!("{}: {why}", self.g.label(op)));
     }
 
@@ -266,7 +276,7 @@ impl<'a> Trace<'a> {
         self.g.value(value).shape()?.get(axis)?.size()
     }
 
-    fn no_lane(&mut self, id: LaneId, op: OpId, why: NoLane) {
+    pub fn no_lane(&mut self, id: LaneId, op: OpId, why: NoLane) {
         let why = match why {
             NoLane::Absent => return,
             NoLane::Unknown => "the length of an axis that goes with it is not known".to_owned(),
@@ -350,61 +360,6 @@ impl<'a> Trace<'a> {
     fn has_lane(&self, op: OpId, at: AxisRef) -> bool {
         place(self.g, op, at)
             .is_some_and(|(v, axis, reader)| self.lanes.find(self.g, v, axis, reader).is_some())
-    }
-
-    /// An op states the length of the axis as element `e` of a list: the list can be rewritten, or
-    /// follows by itself.
-    fn length(&mut self, id: LaneId, op: OpId, at: AxisRef, place: Place, e: usize) {
-        let Place::Operand(slot) = place else { return };
-        match sizes::literal(self.g, op, slot, e) {
-            Some(sizes::Literal::Open | sizes::Literal::Const { .. }) => {}
-            Some(sizes::Literal::Dim(v, axis)) => {
-                match self.lanes.lane(self.g, v, axis, None, None) {
-                    Ok((lane, new)) => {
-                        if new {
-                            self.queue.push(lane);
-                        }
-                        self.checks.push((lane, op, at));
-                    }
-                    Err(why) => self.no_lane(id, op, why),
-                }
-            }
-            None => self.pin_at(id, op, "it states the length in a form that cannot be rewritten"),
-        }
-    }
-
-    /// `Shape` reads the length: where it goes must follow the axis.
-    fn measured(&mut self, id: LaneId, op: OpId, e: usize) {
-        let mut ends = Vec::new();
-        if !sizes::spread(self.g, op, e, &mut ends) {
-            return self.pin_at(id, op, "the length is used in a computation");
-        }
-        for (reader, slot, e) in ends {
-            let links = self.links(reader);
-            let of = links.as_ref().iter().flatten().find_map(|l| match l {
-                AxisLink::Lengths { of, at: Place::Operand(s) } if *s == slot => of.get(e).copied(),
-                _ => None,
-            });
-            match of {
-                Some(axis) => self.checks.push((id, reader, axis)),
-                None => self.pin_at(id, reader, "the length is used in a computation"),
-            }
-        }
-    }
-
-    fn check_lengths(&mut self) {
-        for (lane, op, axis) in std::mem::take(&mut self.checks) {
-            let other = place(self.g, op, axis)
-                .and_then(|(v, axis, reader)| self.lanes.find(self.g, v, axis, reader));
-            if other.is_some_and(|o| self.lanes.equal(lane, o)) {
-                continue;
-            }
-            let why = "it takes the length of an axis that is cut differently";
-            self.pin_at(lane, op, why);
-            if let Some(other) = other {
-                self.pin_at(other, op, why);
-            }
-        }
     }
 }
 

@@ -31,7 +31,7 @@ pub fn conv_transpose(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
             AxisLink::Source { weight: Operand(1, 1), result: Out(0, 1) },
         ]),
         (g, m) if g == channels => {
-            links.extend(depthwise(channels, channels * m));
+            links.extend(depthwise(channels, channels.saturating_mul(m)));
             links.push(AxisLink::Source { weight: Operand(1, 0), result: Operand(0, 1) });
         }
         (g, _) => links.extend([
@@ -93,6 +93,7 @@ fn depthwise(channels: usize, results: usize) -> [AxisLink; 2] {
     let carry = match each {
         _ if !results.is_multiple_of(channels.max(1)) => AxisLink::Equal(Out(0, 1), channels),
         0 | 1 => AxisLink::Same(vec![Operand(0, 1), Out(0, 1)]),
+        _ if results > super::MAX_PAIRS => AxisLink::Fixed(Operand(0, 1), "the axis is too long"),
         _ => {
             let pairs = (0..results).map(|o| ((o / each) as u32, o as u32)).collect();
             AxisLink::Map(Operand(0, 1), Out(0, 1), pairs)

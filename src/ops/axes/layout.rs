@@ -41,7 +41,7 @@ pub fn concat(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     for i in 0..cx.arity() {
         let Some(n) = len(cx, i, axis) else { break };
         links.push(offset(Operand(i, axis), Out(0, axis), at, n));
-        at += n;
+        at = at.saturating_add(n);
     }
     Ok(links)
 }
@@ -72,7 +72,7 @@ pub fn split(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
         let size = cx.result(j).and_then(|v| v.shape()?.get(axis)?.size());
         let size = size.ok_or("the sizes of the pieces are not known")?;
         links.push(offset(Out(j, axis), Operand(0, axis), at, size));
-        at += size;
+        at = at.saturating_add(size);
     }
     let at = if cx.opset() >= 13 { Place::Operand(1) } else { Place::Attr("split") };
     links.push(AxisLink::Lengths { of: (0..count).map(|j| Out(j, axis)).collect(), at });
@@ -208,7 +208,7 @@ pub fn tile(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     let mut links = carry(rank, |a| repeats[a] != 1);
     for (a, &times) in repeats.iter().enumerate().filter(|(_, r)| **r != 1) {
         let (Some(n), Ok(times)) = (len(cx, 0, a), usize::try_from(times)) else { continue };
-        if n.saturating_mul(times) > 1 << 24 {
+        if n.saturating_mul(times) > super::MAX_PAIRS {
             continue;
         }
         let pairs = (0..n * times).map(|j| ((j % n) as u32, j as u32)).collect();
@@ -303,7 +303,9 @@ fn blocks(
 ) -> Result<Vec<AxisLink>, Refusal> {
     let block = usize::try_from(cx.op().int_or("blocksize", 0)).ok().and_then(|b| b.checked_mul(b));
     let block = block.filter(|b| *b > 0).ok_or("its block size is out of range")?;
-    let deep = deep.filter(|d| d % block == 0).ok_or("the number of channels is not known")?;
+    let deep = deep
+        .filter(|d| d % block == 0 && *d <= super::MAX_PAIRS)
+        .ok_or("the number of channels is not known")?;
     let n = deep / block;
     let pairs = (0..n)
         .flat_map(|c| (0..block).map(move |k| (c, k)))

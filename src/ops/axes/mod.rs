@@ -24,6 +24,9 @@ pub use norm::{
     sampled_channels,
 };
 
+/// Longest axis whose indices are listed.
+const MAX_PAIRS: usize = 1 << 22;
+
 /// Why an op's axes cannot be followed.
 pub type Refusal = Cow<'static, str>;
 
@@ -216,6 +219,9 @@ fn carry(rank: usize, skip: impl Fn(usize) -> bool) -> Vec<AxisLink> {
 
 /// Index `i` of the part is index `at + i` of the whole.
 fn offset(part: AxisRef, whole: AxisRef, at: usize, len: usize) -> AxisLink {
+    if at.saturating_add(len) > MAX_PAIRS {
+        return AxisLink::Fixed(part, "the axis is too long");
+    }
     let pairs = (0..len).map(|i| (i as u32, (at + i) as u32)).collect();
     AxisLink::Map(part, whole, pairs)
 }
