@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::{DataError, Source};
 use crate::engine::{Feeds, InputSpec};
-use crate::ir::{Atom, DType, Dim, Graph, Model, Slot, Tensor, ValueId, element_count};
+use crate::ir::{Atom, DType, Dim, Graph, Model, Slot, Tensor, Type, ValueId, element_count};
+use crate::pass::infer_graph;
 
 /// No random input takes more bytes than this.
 const MAX_BYTES: usize = 1 << 30;
@@ -25,7 +26,26 @@ struct Input {
     dtype: DType,
     dims: Vec<usize>,
     fill: Fill,
+    /// Some size is not the model's own.
+    guessed: bool,
 }
+
+/// Sizes for open dims: sides of an image, and all others but the first axis.
+struct Guess {
+    height: i64,
+    width: i64,
+    other: i64,
+}
+
+/// Tried until shape inference has nothing against them.
+const GUESSES: [Guess; 6] = [
+    Guess { height: 128, width: 128, other: 16 },
+    Guess { height: 48, width: 128, other: 128 },
+    Guess { height: 32, width: 128, other: 512 },
+    Guess { height: 64, width: 64, other: 64 },
+    Guess { height: 224, width: 224, other: 8 },
+    Guess { height: 256, width: 256, other: 1 },
+];
 
 #[derive(Clone, Copy, Debug)]
 enum Fill {
@@ -38,8 +58,8 @@ enum Fill {
 }
 
 impl Synthetic {
-    /// `count` samples. `dims` binds symbolic dims; an unbound first axis is 1, an
-    /// unbound side of an image 128, any other unbound dim 16.
+    /// `count` samples. `dims` binds symbolic dims; an unbound first axis is 1;
+    /// other unbound dims get usual sizes that shape inference has nothing against.
     ///
     /// # Errors
     /// When an input is no tensor of a known type.
@@ -49,41 +69,84 @@ impl Synthetic {
         seed: u64,
         dims: &[(String, i64)],
     ) -> Result<Synthetic, DataError> {
-        let mut bound: HashMap<String, i64> = dims.iter().cloned().collect();
-        let g = &model.graph;
-        let mut inputs = Vec::new();
-        for (spec, v) in InputSpec::of_graph(g).into_iter().zip(g.inputs()) {
-            if spec.optional {
-                continue;
+        let bound: HashMap<String, i64> = dims.iter().cloned().collect();
+        let mut fewest: Option<(usize, Vec<Input>)> = None;
+        for guess in &GUESSES {
+            let (mut bound, named) = (bound.clone(), bound.len());
+            let inputs = inputs(model, &mut bound, guess)?;
+            // Nothing was guessed, so another guess would not help.
+            let settled = bound.len() == named && inputs.iter().all(|i| !i.guessed);
+            let wrong = if settled { 0 } else { contradictions(model, &inputs) };
+            if fewest.as_ref().is_none_or(|(n, _)| wrong < *n) {
+                fewest = Some((wrong, inputs));
             }
-            let fail = |what: &str| DataError::Synthetic {
-                name: spec.name.clone(),
-                what: what.to_owned(),
-            };
-            let dtype = spec.dtype.ok_or_else(|| fail("its element type is unknown"))?;
-            let shape = spec.shape.as_ref().ok_or_else(|| fail("its rank is unknown"))?;
-            let dims: Vec<usize> = sizes(shape, &mut bound).ok_or_else(|| {
-                fail("its shape is no plain size; bind its symbols with --dim NAME=SIZE")
-            })?;
-            let bytes = element_count(&dims).and_then(|n| dtype.byte_len(n));
-            if bytes.is_none_or(|b| b > MAX_BYTES) {
-                return Err(fail("it is a string tensor, or too large"));
+            if wrong == 0 {
+                break;
             }
-            let fill = fill(g, *v, &spec.name, dtype);
-            inputs.push(Input { name: spec.name, dtype, dims, fill });
         }
+        let inputs = fewest.map(|(_, inputs)| inputs).unwrap_or_default();
         Ok(Synthetic { inputs, count, seed })
     }
 }
 
-/// Sizes of an input; symbols that are not bound yet get a size and keep it.
-fn sizes(shape: &[Dim], bound: &mut HashMap<String, i64>) -> Option<Vec<usize>> {
-    let guess = |axis: usize, name: &str| match axis {
-        0 => 1,
-        _ if name.to_lowercase().contains("batch") => 1,
-        1 if shape.len() == 4 => 3,
-        _ if shape.len() == 4 => 128,
-        _ => 16,
+/// The inputs that need data, with sizes; symbols that are not bound yet get a size and keep it.
+fn inputs(
+    model: &Model,
+    bound: &mut HashMap<String, i64>,
+    guess: &Guess,
+) -> Result<Vec<Input>, DataError> {
+    let g = &model.graph;
+    let mut inputs = Vec::new();
+    for (spec, v) in InputSpec::of_graph(g).into_iter().zip(g.inputs()) {
+        if spec.optional {
+            continue;
+        }
+        let fail =
+            |what: &str| DataError::Synthetic { name: spec.name.clone(), what: what.to_owned() };
+        let dtype = spec.dtype.ok_or_else(|| fail("its element type is unknown"))?;
+        let shape = spec.shape.as_ref().ok_or_else(|| fail("its rank is unknown"))?;
+        let dims: Vec<usize> = sizes(shape, bound, guess).ok_or_else(|| {
+            fail("its shape is no plain size; bind its symbols with --dim NAME=SIZE")
+        })?;
+        let bytes = element_count(&dims).and_then(|n| dtype.byte_len(n));
+        if bytes.is_none_or(|b| b > MAX_BYTES) {
+            return Err(fail("it is a string tensor, or too large"));
+        }
+        let fill = fill(g, *v, &spec.name, dtype);
+        let guessed = shape.iter().any(|d| d.size().is_none());
+        inputs.push(Input { name: spec.name, dtype, dims, fill, guessed });
+    }
+    Ok(inputs)
+}
+
+/// How often shape inference objects to the sizes.
+fn contradictions(model: &Model, inputs: &[Input]) -> usize {
+    let mut g = model.graph.clone();
+    for input in inputs {
+        if let Some(v) = g.find_value(&input.name) {
+            let dims: Vec<Dim> = input.dims.iter().map(|&d| d.into()).collect();
+            g.facts_mut(v).ty = Some(Type::tensor(input.dtype, Some(dims)));
+        }
+    }
+    let mut count = 0;
+    infer_graph(&mut g, model.default_opset(), &mut |_, _| count += 1);
+    count
+}
+
+/// Sizes of an input.
+fn sizes(shape: &[Dim], bound: &mut HashMap<String, i64>, guess: &Guess) -> Option<Vec<usize>> {
+    let guess = |axis: usize, name: &str| {
+        let name = name.to_lowercase();
+        match axis {
+            0 => 1,
+            _ if name.contains("batch") => 1,
+            // A cache that one more step fills up to the size of everything else.
+            _ if name.contains("past") => guess.other - 1,
+            1 if shape.len() == 4 => 3,
+            2 if shape.len() == 4 => guess.height,
+            3 if shape.len() == 4 => guess.width,
+            _ => guess.other,
+        }
     };
     for (axis, dim) in shape.iter().enumerate() {
         dim.for_each_symbol(&mut |atom| {
