@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let missed = missed_goals(args, &found);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&found)?);
-    } else if !args.quiet {
+    } else if !args.quiet && !matches!(found.verdict, Verdict::NotVerified(_)) {
         print_table(&found);
     }
     for what in &missed {
