@@ -12,7 +12,7 @@ use crate::ir::{Graph, OpId, Tensor, ValueId};
 pub(super) struct Correction {
     op: OpId,
     slot: usize,
-    bias: Vec<f32>,
+    bias: Tensor,
     name: String,
     old: Option<ValueId>,
 }
@@ -34,19 +34,35 @@ pub(super) fn correction(
     let shift = match l.rule {
         "W1" => conv_shift(&error, dims, g.op(l.op).int_or("group", 1), means)?,
         "W3" => gemm_shift(g, l, &error, dims, means)?,
-        "W4" => return None,
+        "W4" if l.weight_slot == 1 && dims.len() == 2 => matrix_shift(&error, dims, false, means)?,
         _ => return None,
     };
-    let (old, bias) = match g.operand(l.op, 2) {
-        None => (None, vec![0.0; shift.len()]),
-        Some(b) => (Some(b), g.const_tensor(b)?.to_f32()?),
+    let (op, slot) = bias_slot(g, l)?;
+    let (old, dims, bias) = match g.operand(op, slot) {
+        None => (None, vec![shift.len()], vec![0.0; shift.len()]),
+        Some(b) => {
+            let t = g.const_tensor(b)?;
+            (Some(b), t.dims().to_vec(), t.to_f32()?)
+        }
     };
-    if bias.len() != shift.len() || old.is_some_and(|b| g.value(b).rank() != Some(1)) {
+    // The bias may be [n], or [1, ..., n] in an Add.
+    if bias.len() != shift.len() || dims.last() != Some(&shift.len()) {
         return None;
     }
-    let bias = bias.iter().zip(&shift).map(|(b, s)| (f64::from(*b) - s) as f32).collect();
+    let bias: Vec<f32> = bias.iter().zip(&shift).map(|(b, s)| (f64::from(*b) - s) as f32).collect();
     let name = g.value(old.unwrap_or(site.value)).name().to_owned() + "_corrected";
-    Some(Correction { op: l.op, slot: 2, bias, name, old })
+    Some(Correction { op, slot, bias: Tensor::of(&dims, &bias), name, old })
+}
+
+/// Where the bias of a linear op is: in its third slot, for MatMul in the Add behind it.
+fn bias_slot(g: &Graph, l: &Linear) -> Option<(OpId, usize)> {
+    if l.rule != "W4" {
+        return Some((l.op, 2));
+    }
+    let (add, slot) = g.sole_use(g.result(l.op, 0)?)?;
+    let bias = 1 - slot.min(1);
+    let fits = g.op(add).is("Add") && g.const_operand(add, bias).is_some();
+    fits.then_some((add, bias))
 }
 
 fn conv_shift(error: &[f64], dims: &[usize], group: i64, means: &[f64]) -> Option<Vec<f64>> {
@@ -78,7 +94,16 @@ fn gemm_shift(
     {
         return None;
     }
-    let transposed = op.int_or("transB", 0) != 0;
+    matrix_shift(error, dims, op.int_or("transB", 0) != 0, means)
+}
+
+/// For a weight of `[k, n]`, or `[n, k]` when it is transposed.
+fn matrix_shift(
+    error: &[f64],
+    dims: &[usize],
+    transposed: bool,
+    means: &[f64],
+) -> Option<Vec<f64>> {
     let (n, k) = if transposed { (dims[0], dims[1]) } else { (dims[1], dims[0]) };
     if means.len() != k {
         return None;
@@ -90,7 +115,7 @@ fn gemm_shift(
 impl Correction {
     /// Writes the bias.
     pub(super) fn apply(self, g: &mut Graph) {
-        let bias = g.add_const(&self.name, Tensor::vector(&self.bias));
+        let bias = g.add_const(&self.name, self.bias);
         g.set_operand(self.op, self.slot, Some(bias));
         g.remove_dead(self.old.into_iter().collect());
     }

@@ -16,7 +16,8 @@ pub enum Method {
     Entropy,
     /// Least expected squared error.
     Mse,
-    /// For each tensor the one of the others with the least expected squared error.
+    /// For each tensor the one of the others with the least expected squared error; the whole range
+    /// for graph inputs.
     #[default]
     Auto,
 }

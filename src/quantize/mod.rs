@@ -9,6 +9,7 @@
 mod bias;
 pub mod calibrate;
 mod collect;
+mod cost;
 pub mod insert;
 pub mod observe;
 mod options;
@@ -27,7 +28,7 @@ pub use report::{QuantizeReport, TensorReport};
 
 use crate::data::Source;
 use crate::engine::{Engine, Progress, RunError};
-use crate::ir::{Dim, Graph, Model, OpId, ValueId};
+use crate::ir::{Graph, Model, OpId, ValueId};
 use crate::pass::{RaiseError, raise_opset};
 use crate::target::tensorrt::{Finding, check_qdq};
 use calibrate::Threshold;
@@ -91,8 +92,8 @@ pub fn quantize(
         ops: plan.decisions.clone(),
         quantized_ops: plan.weights.len(),
         weighted_ops: plan.decisions.iter().filter(|d| d.rule != "W5").count(),
-        mac_share: mac_share(&m.graph, &plan),
-        bytes_before: constant_bytes(&m.graph),
+        mac_share: None,
+        bytes_before: cost::constant_bytes(&m.graph),
         ..QuantizeReport::default()
     };
     if plan.pairs.is_empty() {
@@ -100,6 +101,7 @@ pub fn quantize(
         report.warnings.push("no op is quantized; --explain tells why".into());
         return Ok(report);
     }
+    report.mac_share = cost::mac_share(&m.graph, &plan, data);
     let start = Instant::now();
     let calibrated = calibrate_plan(m, &plan, o, engine, data, progress)?;
     report.calibration_seconds = start.elapsed().as_secs_f64();
@@ -113,7 +115,7 @@ pub fn quantize(
     }
     let amax = calibrated.thresholds.iter().map(|(v, t)| (*v, t.amax)).collect();
     report.quantized_weights = insert::insert(&mut m.graph, &plan, &amax);
-    report.bytes_after = constant_bytes(&m.graph);
+    report.bytes_after = cost::constant_bytes(&m.graph);
     match check_qdq(m).into_iter().next() {
         Some(finding) => Err(QuantizeError::Illegal(Box::new(finding))),
         None => Ok(report),
@@ -179,11 +181,18 @@ fn calibrate_plan(
         }
         use rayon::prelude::*;
         let all: Vec<_> = histograms.into_iter().collect();
-        let chosen =
-            all.par_iter().map(|(v, h)| (*v, calibrate::choose(h, o.method, o.percentile)));
+        let chosen = all.par_iter().map(|(v, h)| {
+            (*v, calibrate::choose(h, method_for(&m.graph, *v, o.method), o.percentile))
+        });
         thresholds.extend(chosen.collect::<Vec<_>>());
     }
     Ok(Calibrated { stats, thresholds, has_histograms })
+}
+
+/// A graph input keeps its whole range under [`Method::Auto`]: images have bounds, and what is
+/// clipped of them, such as white areas, is no noise that averages out.
+fn method_for(g: &Graph, v: ValueId, method: Method) -> Method {
+    if method == Method::Auto && g.is_input(v) { Method::Minmax } else { method }
 }
 
 /// Gives every tensor of a group the sum of their histograms.
@@ -243,24 +252,4 @@ fn correct_biases(g: &mut Graph, plan: &Plan, stats: &BTreeMap<ValueId, Stats>) 
     let count = all.len();
     all.into_iter().for_each(|c| c.apply(g));
     count
-}
-
-fn constant_bytes(g: &Graph) -> usize {
-    g.values().filter_map(|v| g.initializer(v)).map(crate::ir::Tensor::byte_len).sum()
-}
-
-/// Share of the multiply-accumulates of all linear ops that the quantized ones do.
-fn mac_share(g: &Graph, plan: &Plan) -> Option<f64> {
-    let usual = |_: &crate::ir::Atom| Some(Dim::Known(256));
-    let macs = |op: OpId| {
-        let macs = crate::ops::schema(g.op(op))?.macs;
-        macs(g, op)?.substitute(&usual).known()
-    };
-    let mut sums = (0.0, 0.0);
-    for op in g.ops().filter(|op| placement::linear(g, *op).is_some()) {
-        let n = macs(op)? as f64;
-        sums.1 += n;
-        sums.0 += if plan.is_quantized(op) { n } else { 0.0 };
-    }
-    (sums.1 > 0.0).then(|| sums.0 / sums.1)
 }

@@ -38,7 +38,8 @@ pub struct QuantizeReport {
     pub quantized_ops: usize,
     /// All linear ops with a stored weight.
     pub weighted_ops: usize,
-    /// Their share of the multiply-accumulates of all linear ops, dynamic sizes taken as usual ones.
+    /// Their share of the multiply-accumulates of all linear ops, dynamic sizes being
+    /// those of the first sample; `None` where some stay unknown.
     pub mac_share: Option<f64>,
     /// Weights stored as INT8.
     pub quantized_weights: usize,

@@ -108,6 +108,7 @@ fn what_is_written() {
     }
     let y = g.outputs()[0];
     assert!(is_float(g.value(y).ty.as_ref()) && g.op(g.producer_op(y).unwrap()).is("Gemm"));
+    assert_eq!(report.mac_share, Some(1.0));
     assert!(report.bytes_after * 10 < report.bytes_before * 4);
     let d = report.tensors.iter().find(|t| t.name == "d").unwrap();
     assert_eq!((d.seen.count, d.seen.min), (24 * 1024, 0.0));
