@@ -62,6 +62,7 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
     &merge_concats::MergeConcats,
     &merge_slices::MergeSlices,
     &fuse_keepdims::FuseKeepdims,
+    &fuse_gather_unsqueeze::FuseGatherUnsqueeze,
     &merge_unsqueezes::MergeUnsqueezes,
     &fuse_pad::FusePad,
     &fuse_conv_bn::FuseConvBn,

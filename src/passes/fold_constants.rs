@@ -25,10 +25,8 @@
 //! All folding together lets constants grow only by the growth limit, counted against operands that
 //! nothing else reads. Larger results are not even computed.
 
-use super::pattern::{free_operands, operand};
-use crate::engine::eval_op;
+use super::cone::{Cone, check_foldable};
 use crate::ir::{AttrValue, DType, Graph, Miss, Op, OpId, Patch, Tensor, ValueId};
-use crate::ops::{self, EvalCx, OpSchema};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
 pub(crate) struct FoldConstants;
@@ -40,9 +38,6 @@ static INFO: PassInfo = PassInfo {
     source: include_str!("fold_constants.rs"),
 };
 
-/// Folding them would lose what they tell a runtime about quantization.
-const KEPT: &[&str] = &["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"];
-
 impl Rewrite for FoldConstants {
     fn info(&self) -> &'static PassInfo {
         &INFO
@@ -53,20 +48,18 @@ impl Rewrite for FoldConstants {
     }
 
     fn plan(&self, g: &Graph, at: OpId, site: &Site) -> Result<Patch, Miss> {
-        let op = g.op(at);
-        if op.is("Constant") || !op.bodies.is_empty() || op.has_ref_attrs() {
-            return Err("it is no plain op".into());
-        }
-        let schema = ops::schema(op).ok_or("the operator is unknown")?;
-        if !schema.deterministic || KEPT.contains(&op.op_type.as_str()) {
-            return Err("the operator is never folded".into());
-        }
+        check_foldable(g, at)?;
+        let mut patch = Patch::at(at);
         let results = match known_elements(g, at) {
             Some(tensor) => vec![tensor],
-            None => compute(g, at, schema, site)?,
+            None => {
+                let cone = Cone::before(g, at)?;
+                cone.free(g, at, &mut patch)?;
+                let max_bytes = room(g, at, site.room.saturating_sub(patch.growth()))?;
+                let results = cone.run(g, at, site.opset, max_bytes);
+                results.ok_or("nothing computes it")?
+            }
         };
-        let mut patch = Patch::at(at);
-        free_operands(g, at, &mut patch);
         let mut left = false;
         for (v, tensor) in g.results(at).into_iter().zip(results) {
             let Some(v) = v else { continue };
@@ -113,27 +106,8 @@ fn known_elements(g: &Graph, at: OpId) -> Option<Tensor> {
     }
 }
 
-fn compute(g: &Graph, at: OpId, schema: &OpSchema, site: &Site) -> Result<Vec<Tensor>, Miss> {
-    operand(g, at, 0).map_err(|_| "it has no operands")?;
-    let mut operands = Vec::with_capacity(g.op(at).arity());
-    for v in g.operands(at) {
-        operands.push(match v {
-            None => None,
-            Some(v) => Some(g.const_tensor(v).ok_or("an operand is no constant")?),
-        });
-    }
-    let max_bytes = room(g, at, site)?;
-    let cx = EvalCx { op: g.op(at), opset: site.opset, operands: &operands, max_bytes };
-    let native = schema.eval.and_then(|eval| eval(&cx));
-    let results = native.or_else(|| eval_op(g.op(at), site.opset, &operands, max_bytes));
-    results.ok_or_else(|| "nothing computes it".into())
-}
-
 /// Bytes that the results may take. Refuses before computing what would not be taken.
-fn room(g: &Graph, at: OpId, site: &Site) -> Result<usize, Miss> {
-    let mut freed = Patch::at(at);
-    free_operands(g, at, &mut freed);
-    let room = site.room.saturating_sub(freed.growth());
+fn room(g: &Graph, at: OpId, room: i64) -> Result<usize, Miss> {
     let mut needed = 0i64;
     for v in g.results(at).into_iter().flatten() {
         let value = g.value(v);
@@ -144,7 +118,7 @@ fn room(g: &Graph, at: OpId, site: &Site) -> Result<usize, Miss> {
         needed = needed.saturating_add(bytes);
     }
     match usize::try_from(room) {
-        Ok(room) if needed <= room as i64 => Ok(room),
+        Ok(bytes) if needed <= room => Ok(bytes),
         _ => Err("the file would grow beyond the limit".into()),
     }
 }

@@ -13,7 +13,8 @@
 //!
 //! ## When it applies
 //! The operator is known to be deterministic and has no subgraphs. Constant operands are the same
-//! when they hold the same elements.
+//! when they hold the same elements. Small integer tensors are also the same when shape inference
+//! has the same expressions for all their elements, however they were computed.
 //!
 //! ## What it preserves
 //! Graph outputs: two ops that both make one stay.
@@ -23,9 +24,10 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use super::content::equal_constants;
-use crate::ir::{Attr, AttrValue, Graph, Model, OpId, ValueId};
+use crate::ir::{Attr, AttrValue, DType, Dim, Graph, Model, OpId, ValueId};
 use crate::ops;
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
 
@@ -55,9 +57,19 @@ fn merge(g: &mut Graph, cx: &mut Cx) {
         numbers.extend(group.iter().map(|v| (*v, group[0])));
     }
     let mut seen: HashMap<u64, Vec<OpId>> = HashMap::new();
+    let mut known: HashMap<Known, OpId> = HashMap::new();
     for op in g.order() {
         if !is_mergeable(g, op) {
             continue;
+        }
+        if let Some(elements) = known_elements(g, op) {
+            match known.get(&elements) {
+                Some(&other) if unite(g, other, op).is_some() => continue,
+                Some(_) => {}
+                None => {
+                    known.insert(elements, op);
+                }
+            }
         }
         let bucket = seen.entry(key(g, op, &numbers)).or_default();
         let twin = bucket.iter().position(|&other| same(g, other, op, &numbers));
@@ -66,6 +78,16 @@ fn merge(g: &mut Graph, cx: &mut Cx) {
             _ => bucket.push(op),
         }
     }
+}
+
+/// Type, rank and elements of a small integer tensor.
+type Known = (DType, usize, Arc<[Dim]>);
+
+fn known_elements(g: &Graph, op: OpId) -> Option<Known> {
+    let v = g.result(op, 0).filter(|v| g.op(op).result_count() == 1 && !g.is_output(*v))?;
+    let value = g.value(v);
+    let elements = value.sym.as_ref().filter(|s| s.iter().all(Dim::is_some))?;
+    Some((value.dtype()?, value.rank()?, elements.clone()))
 }
 
 fn is_mergeable(g: &Graph, op: OpId) -> bool {

@@ -3,6 +3,7 @@
 //! To add one: copy the nearest file, write its page (the headings are fixed), its line in
 //! `pass/pipeline.rs` and a folder of cases under `fixtures/passes`.
 
+mod cone;
 mod content;
 mod factors;
 mod linear;
@@ -20,6 +21,7 @@ pub(crate) mod fold_constants;
 pub(crate) mod fold_reshape_shape;
 pub(crate) mod fuse_bias;
 pub(crate) mod fuse_conv_bn;
+pub(crate) mod fuse_gather_unsqueeze;
 pub(crate) mod fuse_gelu;
 pub(crate) mod fuse_gemm_bn;
 pub(crate) mod fuse_gemm_transpose;
