@@ -13,7 +13,7 @@ fn main() {
 /// A chain of Conv, BatchNormalization, Relu and a no-op Identity, over four channels.
 fn chain(nodes: usize) -> Model {
     let mut m = Model { ir_version: 8, opsets: vec![(String::new(), 17)], ..Model::default() };
-    let shape = vec![Dim::symbol("N"), 4.into(), 8.into(), 8.into()];
+    let shape = vec![Dim::symbol("N"), Dim::Known(4), Dim::Known(8), Dim::Known(8)];
     let ty = Type::tensor(DType::F32, shape);
     let g = &mut m.graph;
     let mut x = g.add_input(Value::new("x", Some(ty)));
