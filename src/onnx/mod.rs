@@ -7,6 +7,7 @@ mod error;
 mod external;
 mod format;
 mod load;
+mod output;
 mod read_graph;
 mod reflect;
 mod rope;

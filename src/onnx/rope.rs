@@ -58,10 +58,10 @@ impl Rope {
         self.segments.concat().into()
     }
 
-    /// Writes all segments.
-    pub(super) fn write_to(mut self, out: &mut impl Write) -> io::Result<()> {
+    /// The bytes in order, in as many pieces as they come.
+    pub(super) fn into_segments(mut self) -> Vec<Bytes> {
         self.flush();
-        write_all(&self.segments, out)
+        self.segments
     }
 }
 

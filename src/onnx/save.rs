@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message;
 
+use super::output::{self, Pending, Target};
 use super::rope::{self, Rope};
 use super::text::{self, PrintOptions};
 use super::write_graph::encode_model;
-use super::{Format, SaveError, encode, pb, reflect};
+use super::{Format, SaveError, encode, pb, reflect, tensor};
 use crate::ir::{Model, ValueId};
 
 /// Where weights go.
@@ -40,44 +41,58 @@ const PROTOBUF_LIMIT: usize = (1 << 31) - (1 << 20);
 /// With automatic external data, tensors below this many bytes stay in the model.
 const EXTERNAL_FROM: usize = 1024;
 
-/// Where tensors start in a data file, so that runtimes can map them.
+/// Where tensors start in a data file: large ones at pages, so that runtimes can map them.
 const ALIGN: usize = 4096;
+const ALIGN_SMALL: usize = 64;
+const LARGE: usize = 1 << 16;
 
-/// Writes a model in the format that the extension of `path` names: to a temporary file in the
-/// same folder, which then takes the name.
+/// Writes a model in the format that the extension of `path` names. The file, and the one with
+/// external data, are written under other names in the same folder and get their own when both are
+/// complete; models may therefore be written over the files that they were read from.
 ///
 /// # Errors
-/// When a file cannot be written; the old file, if any, is untouched then.
+/// When a file cannot be written; the old files, if any, are untouched then.
 pub fn save(model: &Model, path: &Path, options: SaveOptions) -> Result<SavedNames, SaveError> {
+    let target = Target::of(path)?;
     let (mut proto, names) = encode_model(model)?;
-    let threshold = match options.external_data {
-        ExternalData::Above(n) => Some(n),
-        ExternalData::Auto if proto.encoded_len() > PROTOBUF_LIMIT => Some(EXTERNAL_FROM),
-        ExternalData::Auto => None,
+    let threshold = match (options.external_data, &target) {
+        (_, Target::Stream(_)) => None,
+        (ExternalData::Above(n), _) => Some(n),
+        (ExternalData::Auto, _) => (proto.encoded_len() > PROTOBUF_LIMIT).then_some(EXTERNAL_FROM),
     };
-    if let Some(from) = threshold {
+    let mut data = None;
+    if let (Some(from), Target::File(path)) = (threshold, &target) {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned() + ".data";
-        let data = path.with_file_name(&file);
         let segments = externalize(&mut proto, &file, from);
         if !segments.is_empty() {
-            write_atomically(&data, |out| rope::write_all(&segments, out))?;
+            data = Some((path.with_file_name(&file), segments));
         }
     }
     let bytes = proto.encoded_len();
     if bytes > PROTOBUF_LIMIT {
         return Err(SaveError::TooLarge { bytes });
     }
-    let text = match Format::of(path) {
-        Format::Binary => {
-            let rope = to_rope(&proto);
-            write_atomically(path, |out| rope.write_to(out))?;
+    let segments = match Format::of(path) {
+        Format::Binary => to_rope(&proto).into_segments(),
+        Format::OnnxText => vec![text::print_proto(&proto, &PrintOptions::default()).into()],
+        Format::TextProto => vec![reflect::to_text(&proto)?.into()],
+        Format::Json => vec![reflect::to_json(&proto)?.into()],
+    };
+    let fill = |out: &mut BufWriter<&mut File>| rope::write_all(&segments, out);
+    let path = match target {
+        Target::Stream(path) => {
+            output::stream(&path, &fill)?;
             return Ok(names);
         }
-        Format::OnnxText => text::print_proto(&proto, &PrintOptions::default()),
-        Format::TextProto => reflect::to_text(&proto)?,
-        Format::Json => reflect::to_json(&proto)?,
+        Target::File(path) => path,
     };
-    write_atomically(path, |out| out.write_all(text.as_bytes()))?;
+    match data {
+        None => Pending::write(path, &fill)?.finish()?,
+        Some((data_path, segments)) => {
+            let data = Pending::write(data_path, &|out| rope::write_all(&segments, out))?;
+            Pending::finish_both(data, Pending::write(path, &fill)?)?;
+        }
+    }
     Ok(names)
 }
 
@@ -96,45 +111,52 @@ pub(super) fn to_rope(proto: &pb::ModelProto) -> Rope {
     rope
 }
 
-fn write_atomically(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<&mut File>) -> std::io::Result<()>,
-) -> Result<(), SaveError> {
-    let fail = |source| SaveError::Write { path: path.to_owned(), source };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".lapidary-");
-    // Temporary files are private by default; a model is an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temp = builder.tempfile_in(folder).map_err(fail)?;
-    let mut out = BufWriter::new(temp.as_file_mut());
-    fill(&mut out).and_then(|()| out.flush()).map_err(fail)?;
-    drop(out);
-    temp.persist(path).map_err(|e| fail(e.error))?;
-    Ok(())
+/// Moves elements of at least `from` bytes out of initializers, those of subgraphs included;
+/// returns the data file's pieces.
+fn externalize(proto: &mut pb::ModelProto, file: &str, from: usize) -> Vec<Bytes> {
+    let mut out = DataFile { name: file, from: from.max(1), segments: Vec::new(), end: 0 };
+    if let Some(graph) = &mut proto.graph {
+        out.take_graph(graph);
+    }
+    proto.functions.iter_mut().for_each(|f| out.take_bodies(&mut f.node));
+    out.segments
 }
 
-/// Moves raw data of at least `from` bytes out of initializers; returns the data file's pieces.
-fn externalize(proto: &mut pb::ModelProto, file: &str, from: usize) -> Vec<Bytes> {
-    let (mut segments, mut offset) = (Vec::new(), 0usize);
-    let graph = proto.graph.get_or_insert_default();
-    for t in &mut graph.initializer {
-        let Some(raw) = t.raw_data.take_if(|raw| raw.len() >= from.max(1)) else { continue };
-        let padding = offset.next_multiple_of(ALIGN) - offset;
-        if padding > 0 {
-            segments.push(vec![0; padding].into());
-            offset += padding;
+/// A file of external data under construction.
+struct DataFile<'a> {
+    name: &'a str,
+    from: usize,
+    segments: Vec<Bytes>,
+    end: usize,
+}
+
+impl DataFile<'_> {
+    fn take_graph(&mut self, graph: &mut pb::GraphProto) {
+        graph.initializer.iter_mut().for_each(|t| self.take(t));
+        self.take_bodies(&mut graph.node);
+    }
+
+    fn take_bodies(&mut self, nodes: &mut [pb::NodeProto]) {
+        for a in nodes.iter_mut().flat_map(|n| &mut n.attribute) {
+            a.g.as_deref_mut().into_iter().chain(&mut a.graphs).for_each(|g| self.take_graph(g));
+        }
+    }
+
+    fn take(&mut self, t: &mut pb::TensorProto) {
+        let Some(raw) = tensor::take_bytes(t, self.from) else { return };
+        let align = if raw.len() >= LARGE { ALIGN } else { ALIGN_SMALL };
+        let offset = self.end.next_multiple_of(align);
+        if offset > self.end {
+            self.segments.push(vec![0; offset - self.end].into());
         }
         let place = [
-            ("location".to_owned(), file.to_owned()),
+            ("location".to_owned(), self.name.to_owned()),
             ("offset".to_owned(), offset.to_string()),
             ("length".to_owned(), raw.len().to_string()),
         ];
         t.external_data = encode::pairs(&place);
         t.data_location = Some(pb::tensor_proto::DataLocation::External as i32);
-        offset += raw.len();
-        segments.push(raw);
+        self.end = offset + raw.len();
+        self.segments.push(raw);
     }
-    segments
 }

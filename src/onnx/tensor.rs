@@ -112,6 +112,24 @@ fn typed_bytes(t: &pb::TensorProto, dtype: DType) -> Bytes {
     out.into()
 }
 
+/// Takes the elements out of a message, when they are at least `from` bytes and no strings.
+pub(super) fn take_bytes(t: &mut pb::TensorProto, from: usize) -> Option<Bytes> {
+    if t.raw_data.is_some() {
+        return t.raw_data.take_if(|raw| raw.len() >= from);
+    }
+    let dtype = DType::from_code(t.data_type()).filter(|d| *d != DType::Str)?;
+    let raw = typed_bytes(t, dtype);
+    if raw.len() < from {
+        return None;
+    }
+    t.float_data.clear();
+    t.double_data.clear();
+    t.int32_data.clear();
+    t.int64_data.clear();
+    t.uint64_data.clear();
+    Some(raw)
+}
+
 /// Packs 6-bit codes, the first in the low bits.
 fn pack6(codes: &[i32]) -> Vec<u8> {
     let mut out = vec![0u8; (codes.len() * 6).div_ceil(8)];

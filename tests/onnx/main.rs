@@ -1,6 +1,8 @@
 //! Reading and writing models.
 
 mod fidelity;
+mod safety;
+mod save;
 #[path = "../support/mod.rs"]
 mod support;
 mod text;
