@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PROGRAM = TARGET / "release/examples/prune_zoo"
 BIG = 2**31 - 2**20
-HINTS = {"input": {1: 512}, "past_key_values": {}}
+SIZES = [(224, 224), (48, 320), (320, 320)]
+HINTS = {("input", 1): 512, ("state", 1): 1, ("attention_mask", 1): 32}
 
 
 def session(path):
@@ -34,19 +35,19 @@ def session(path):
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def feeds(sess, rng):
+def feeds(sess, rng, height, width):
+    """Random inputs; free sizes are 1 (axis 0), height and width of images, else 16."""
     out = {}
-    defaults = {"batch": 1, "batch_size": 1, "N": 1}
     for i in sess.get_inputs():
         shape = []
         for axis, d in enumerate(i.shape):
-            if isinstance(d, int):
-                shape.append(d)
-            else:
-                spatial = 48 if axis == 2 else 320
-                fallback = 1 if axis == 0 else (spatial if len(i.shape) == 4 else 16)
-                shape.append(HINTS.get(i.name, {}).get(axis, defaults.get(d, fallback)))
-        if "int" in i.type:
+            image = len(i.shape) == 4 and axis >= 2
+            fallback = 1 if axis == 0 else ((height, width)[axis - 2] if image else 16)
+            fallback = HINTS.get((i.name, axis), fallback)
+            shape.append(d if isinstance(d, int) else fallback)
+        if i.name == "sr":
+            out[i.name] = np.full(shape, 16000, np.int64)
+        elif "int" in i.type:
             out[i.name] = np.ones(shape, np.int64 if "64" in i.type else np.int32)
         elif "bool" in i.type:
             out[i.name] = np.ones(shape, bool)
@@ -54,6 +55,17 @@ def feeds(sess, rng):
             kind = np.float16 if "16" in i.type else np.float32
             out[i.name] = rng.standard_normal(shape).astype(kind)
     return out
+
+
+def run_first(sess):
+    """Inputs that the model takes, and what it makes of them."""
+    for size in SIZES:
+        x = feeds(sess, np.random.default_rng(0), *size)
+        try:
+            return x, sess.run(None, x)
+        except Exception as error:  # another size may fit
+            last = error
+    raise last
 
 
 def signature(model):
@@ -106,13 +118,13 @@ def judge(path, ratio, norm, simplify, folder):
             return "FAILED inputs or outputs changed"
         a, b = session(masked), session(pruned)
         worst = 0.0
-        x = feeds(a, np.random.default_rng(0))
-        for y, z in zip(a.run(None, x), b.run(None, x)):
+        x, expected = run_first(a)
+        for y, z in zip(expected, b.run(None, x)):
             y, z = np.asarray(y, np.float64), np.asarray(z, np.float64)
             if y.shape != z.shape:
                 return f"FAILED output shape {y.shape} became {z.shape}"
             if y.size:
-                scale = max(1e-6, float(np.abs(y).max()))
+                scale = max(1e-2, float(np.abs(y).max()))
                 worst = max(worst, float(np.abs(y - z).max()) / scale)
         verdict = "ok" if worst <= 1e-4 else "FAILED differs"
         before, after = macs(masked), macs(pruned)
