@@ -187,7 +187,9 @@ def measure(model, calibration, evaluation, tools, rounds, timeout):
 def print_report(rows, tools):
     columns = ["model", "tool", "seconds", "peak_mb", "mb_in", "mb_out", "sqnr_db", "agree", "top1_float", "top1_int8"]
     fixed = {"sqnr_db", "agree", "top1_float", "top1_int8"}
-    text = lambda row, c: f"{row[c]:.2f}" if c in fixed and row[c] is not None else row[c]
+    def text(row, column):
+        return f"{row[column]:.2f}" if column in fixed and row[column] is not None else row[column]
+
     print(table([*columns, "note"], [[*(text(row, c) for c in columns), row["note"][:80]] for row in rows]))
     first = next(iter(tools))
     by_model = {}
@@ -199,7 +201,8 @@ def print_report(rows, tools):
         for what in ("seconds", "peak_mb", "mb_out"):
             pairs = [(of[name][what], of[first][what]) for of in by_model.values()]
             means.append(geometric_mean(a / b for a, b in pairs if a and b))
-        gains = [of[name]["sqnr_db"] - of[first]["sqnr_db"] for of in by_model.values() if None not in (of[name]["sqnr_db"], of[first]["sqnr_db"])]
+        pairs = [(of[name]["sqnr_db"], of[first]["sqnr_db"]) for of in by_model.values()]
+        gains = [a - b for a, b in pairs if None not in (a, b)]
         body.append([name, *means, f"{statistics.fmean(gains):+.2f}" if gains else None])
     print(f"\nAgainst {first}, over all models: ratios as geometric means, SQNR as mean difference")
     print(table(["tool", "seconds ÷", "peak_mb ÷", "mb_out ÷", "sqnr_db −"], body))
