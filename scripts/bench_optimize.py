@@ -3,7 +3,7 @@
 
     python=$(scripts/judge.sh)
     "$python" scripts/bench_optimize.py --lapidary target/release/lapidary \\
-        --job resnet50.onnx=calibration.npz,evaluation.npz --flags '--prune 0.1 --int8' [--out table.md]
+        --job resnet50.onnx=calibration.npz,evaluation.npz '--flags=--prune 0.1 --int8' [--out table.md]
 
 --job MODEL=CALIBRATION[,EVALUATION] as in bench_quantize.py; --flags is what optimize gets besides the data. For each
 model: nodes, MACs and bytes before and after, INT8 share of the MACs, seconds and largest resident set of the command,
