@@ -17,6 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import onnx
+
 from bench_quantize import Judge, job
 from conformance import checker_error
 from measuring import file_bytes, machine, run_measured, table
@@ -24,6 +27,20 @@ from measuring import file_bytes, machine, run_measured, table
 COLUMNS = [
     *("model", "nodes", "MACs (M)", "MB", "INT8 MACs", "SQNR dB", "argmax agree", "top-1", "seconds", "peak MB", "judged"),
 ]
+
+
+def dims(model, data):
+    """--dim flags for the model's open dimensions, one sample large: without sizes there is no count of MACs."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    with np.load(data) as archive:
+        shapes = {name: (1, *archive[name].shape[1:]) for name in archive.files}
+    for value in model.graph.input:
+        if value.name in constants or value.name not in shapes:
+            continue
+        for axis, (dim, size) in enumerate(zip(value.type.tensor_type.shape.dim, shapes[value.name])):
+            if dim.dim_value <= 0:
+                plain = dim.dim_param.replace(".", "").replace("_", "").isalnum()
+                yield from ("--dim", f"{dim.dim_param if plain else f'{value.name}:{axis}'}={size}")
 
 
 def arrow(before, after, digits=0):
@@ -86,6 +103,7 @@ def main():
     rows, commands, all_good = [], [], True
     for model, calibration, evaluation in args.job:
         command = [args.lapidary, "optimize", model, "--data", calibration, "--json", *shlex.split(args.flags)]
+        command += dims(onnx.load(model, load_external_data=False), calibration)
         commands.append(shlex.join(["lapidary", *command[1:]]))
         row, good = measure(command, model, evaluation, args.timeout)
         print(*row, sep="  ", file=sys.stderr, flush=True)

@@ -123,7 +123,7 @@ class Judge:
         if "label" not in self.data:
             return None
         guesses = np.concatenate([batch[0].argmax(-1).ravel() for batch in outputs])
-        return 100.0 * float(np.mean(guesses == self.data["label"]))
+        return round(100 * float(np.mean(guesses == self.data["label"])), 3)
 
     def compare(self, quantized):
         runner = session(quantized, threads=2)
@@ -139,8 +139,8 @@ class Judge:
             same += float(equal.sum())
             total += equal.size
         return {
-            "sqnr_db": float(10 * np.log10(signal / max(noise, 1e-30))),
-            "agree": 100 * same / total,
+            "sqnr_db": round(float(10 * np.log10(signal / max(noise, 1e-30))), 3),
+            "agree": round(100 * same / total, 3),
             "top1_float": self.top1(self.expected),
             "top1_int8": self.top1(got),
         }
