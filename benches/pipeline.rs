@@ -25,7 +25,7 @@ fn chain(nodes: usize) -> Model {
             .iter()
             .map(|n| g.add_const(&format!("{n}{i}"), ones.clone()))
             .collect();
-        let mut step = |op: Op, operands: Vec<_>, g: &mut lapidary::ir::Graph| {
+        let step = |op: Op, operands: Vec<_>, g: &mut lapidary::ir::Graph| {
             let y = g.add_named("t");
             let operands: Vec<_> = operands.into_iter().map(Some).collect();
             g.add_op(op, &operands, &[Some(y)], None);
