@@ -3,7 +3,7 @@
 //! # When two models agree
 //! Names, order and types of inputs and outputs are the same. Integer, bool and string outputs are
 //! equal. Float outputs differ by no more than `256 · √depth · ε` of the largest absolute value
-//! that the original put out there, with `ε` the rounding of the output's type and `depth` the
+//! that the original put out there (of one, behind a sigmoid or softmax), with `ε` the rounding of the output's type and `depth` the
 //! number of ops on the longest path through the original: float addition in another order stays
 //! well below that, a wrong model does not. Where a few elements differ more, as behind a division
 //! by something tiny, a signal-to-difference ratio of 60 dB is agreement too. In models that round
@@ -166,7 +166,7 @@ fn judge(v: &Verification, original: &Model, semantics: Semantics) -> Verdict {
 }
 
 /// What is too different in an output, if anything.
-fn excess(o: &OutputDiff, depth: f64, steps: bool) -> Option<String> {
+fn excess(o: &OutputDiff, depth: f64, steps: bool, unit: bool) -> Option<String> {
     const ROUNDINGS: f64 = 256.0;
     if o.bit_equal {
         return None;
@@ -185,7 +185,8 @@ fn excess(o: &OutputDiff, depth: f64, steps: bool) -> Option<String> {
         Some(DType::BF16) => f64::from(half::bf16::EPSILON),
         _ => f64::from(f32::EPSILON),
     };
-    let tolerance = ROUNDINGS * depth.max(1.0).sqrt() * epsilon * o.scale;
+    let scale = if unit { o.scale.max(1.0) } else { o.scale };
+    let tolerance = ROUNDINGS * depth.max(1.0).sqrt() * epsilon * scale;
     let enough_db = if steps { 30.0 } else { 60.0 };
     let sqnr = o.sqnr_db.unwrap_or(f64::INFINITY);
     let fine = o.max_abs <= tolerance || sqnr >= enough_db;
@@ -195,6 +196,35 @@ fn excess(o: &OutputDiff, depth: f64, steps: bool) -> Option<String> {
             o.max_abs
         )
     })
+}
+
+/// The value comes, moved at most, from a function onto an interval of unit size, whose rounding is
+/// relative to that and not to what it happens to give.
+fn is_unit(g: &Graph, v: crate::ir::ValueId) -> bool {
+    const MOVES: [&str; 9] = [
+        "Cast",
+        "Concat",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    ];
+    const UNIT: [&str; 5] = ["Erf", "HardSigmoid", "Sigmoid", "Softmax", "Tanh"];
+    let mut at = v;
+    while let Some(op) = g.producer_op(at) {
+        let kind = g.op(op).op_type.as_str();
+        if UNIT.contains(&kind) {
+            return true;
+        }
+        match g.operand(op, 0) {
+            Some(before) if MOVES.contains(&kind) => at = before,
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Number of ops on the longest path.
