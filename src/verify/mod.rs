@@ -158,10 +158,10 @@ fn judge(v: &Verification, original: &Model, semantics: Semantics) -> Verdict {
     }
     let depth = depth(&original.graph) as f64;
     let steps = has_steps(&original.graph);
-    let off = v
-        .outputs
-        .iter()
-        .find_map(|o| excess(o, depth, steps).map(|what| format!("output {:?}: {what}", o.name)));
+    let off = v.outputs.iter().find_map(|o| {
+        let unit = original.graph.find_value(&o.name).is_some_and(|v| is_unit(&original.graph, v));
+        excess(o, depth, steps, unit).map(|what| format!("output {:?}: {what}", o.name))
+    });
     off.map_or(Verdict::Agree, Verdict::Disagree)
 }
 
