@@ -107,7 +107,7 @@ impl Check<'_> {
         };
         if op.is("Split") {
             let whole = self.len(AxisRef::Operand(0, axis_of(*of.first()?)))?;
-            let sum: i64 = list.iter().sum();
+            let sum = list.iter().fold(0i64, |sum, n| sum.saturating_add(*n));
             return (i64::try_from(whole) != Ok(sum))
                 .then(|| format!("its pieces add up to {sum} of {whole}"));
         }
@@ -131,7 +131,7 @@ impl Check<'_> {
     /// Parameters of `LSTM`, `GRU` and `RNN`.
     fn recurrent(&self) -> Option<String> {
         let op = self.g.op(self.op);
-        let gates = match op.op_type.as_str() {
+        let gates: usize = match op.op_type.as_str() {
             _ if !op.domain.is_empty() => return None,
             "LSTM" => 4,
             "GRU" => 3,
@@ -146,15 +146,15 @@ impl Check<'_> {
         let directions = if op.str("direction") == Some("bidirectional") { 2 } else { 1 };
         let wanted = [
             (1, 0, directions),
-            (1, 1, gates * hidden),
+            (1, 1, gates.saturating_mul(hidden)),
             (2, 0, directions),
-            (2, 1, gates * hidden),
+            (2, 1, gates.saturating_mul(hidden)),
             (2, 2, hidden),
             (3, 0, directions),
-            (3, 1, 2 * gates * hidden),
+            (3, 1, hidden.saturating_mul(2 * gates)),
             (5, 2, hidden),
             (6, 2, hidden),
-            (7, 1, 3 * hidden),
+            (7, 1, hidden.saturating_mul(3)),
         ];
         if let (Some(x), Some(w)) = (at(0, 2), at(1, 2))
             && x != w

@@ -96,7 +96,10 @@ pub fn slice(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     let axes = match cx.op().ints("axes") {
         Some(axes) => axes.to_vec(),
         None if cx.has(3) && !old => cx.known_ints(3).ok_or(COMPUTED)?,
-        None => (0..count().ok_or(COMPUTED)? as i64).collect(),
+        None => {
+            let n = count().filter(|n| *n <= rank).ok_or(COMPUTED)?;
+            (0..n as i64).collect()
+        }
     };
     let steps = match cx.has(4) {
         true => cx.known_ints(4),
