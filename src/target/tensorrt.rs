@@ -1,10 +1,10 @@
 //! What TensorRT's parser and builder take of Q/DQ: a linter for files.
 //!
-//! Rules are numbered as in NVIDIA-independent notes of this project: L1 symmetric, L2 zero-point
-//! type, L5 positive finite scales, L6 scale shape, L7 per-channel on constants only, L8 explicit
-//! axis, L9 scale type, L10 operator set, L11 no INT32, L12 no integer operators, L14 ignored
-//! attributes, L15 byte inputs, L16 shape tensors and dynamic axes, N19 pairs without a use. L3, L4
-//! and L17 concern arithmetic and command-line flags, not files; L13 allows what is found.
+//! The rules: L1 symmetric, L2 zero-point type, L5 positive finite scales, L6 scale shape, L7
+//! per-channel on constants only, L8 explicit axis, L9 scale type, L10 operator set, L11 no INT32,
+//! L12 no integer operators, L14 ignored attributes, L15 byte inputs, L16 shape tensors and dynamic
+//! axes, N19 pairs without a use. L3, L4 and L17 concern arithmetic and command-line flags, not
+//! files; L13 allows what is found.
 
 use serde::Serialize;
 

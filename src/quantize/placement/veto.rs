@@ -3,7 +3,7 @@
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::super::QuantizeError;
-use super::super::options::{ConvTransposeAxis, Profile, QuantizeOptions};
+use super::super::options::{Profile, QuantizeOptions};
 use super::walk::{is_shape_arithmetic, may_be_f32};
 use super::weighted::Linear;
 use crate::ir::{DType, Dim, Graph, OpId, Slot};
@@ -148,11 +148,7 @@ fn transposed(c: &Case) -> Option<String> {
         return Some(format!("ConvTranspose of {group} groups: TensorRT has no INT8 kernel"));
     }
     let rank = c.g.const_tensor(c.op.weight)?.rank();
-    if rank != 4 {
-        return Some(format!("{}-D ConvTranspose: TensorRT has no INT8 kernel", rank - 2));
-    }
-    let grouped_axis = c.options.convtranspose_axis == ConvTransposeAxis::Output && group != 1;
-    grouped_axis.then(|| "scales along the output channels of a group".into())
+    (rank != 4).then(|| format!("{}-D ConvTranspose: TensorRT has no INT8 kernel", rank - 2))
 }
 
 fn depthwise(c: &Case) -> Option<String> {

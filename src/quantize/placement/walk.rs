@@ -3,28 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ir::{DType, Graph, OpId, ValueId};
+use crate::ops::{self, Quant};
 
-/// Ops that only move data: a Q/DQ pair means the same before and after them.
+/// The op only moves the elements of its first operand: a Q/DQ pair means the same before and after
+/// it. Concat, which moves several, and pools, which choose, have rules of their own.
 pub(super) fn moves_data(g: &Graph, op: OpId) -> bool {
-    const MOVERS: [&str; 14] = [
-        "DepthToSpace",
-        "Dropout",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    ];
     let node = g.op(op);
-    let is = |names: &[&str]| names.contains(&node.op_type.as_str());
-    node.domain.is_empty() && (is(&MOVERS) || is_nearest_resize(g, op))
+    let special = ["Concat", "MaxPool", "GlobalMaxPool"].iter().any(|t| node.is(t));
+    let passes = ops::schema(node).is_some_and(|s| s.quant == Quant::PassThrough);
+    (passes && !special) || is_nearest_resize(g, op)
 }
 
 /// A Resize that copies elements.
