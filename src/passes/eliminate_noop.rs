@@ -128,10 +128,7 @@ fn keeps_order(g: &Graph, at: OpId) -> Result<bool, Miss> {
         if perm.iter().enumerate().all(|(i, &p)| p == i as i64) {
             return Ok(true);
         }
-        let Some(shape) = x.shape().filter(|s| s.len() == perm.len()) else { return Ok(false) };
-        let wide =
-            |p: &&i64| usize::try_from(**p).ok().and_then(|p| shape.get(p)) != Some(&Dim::Known(1));
-        return Ok(perm.iter().filter(wide).is_sorted() && keeps_shape(g, at)?);
+        return Ok(super::reshape::moves_units(g, at) && keeps_shape(g, at)?);
     }
     Ok(x.rank().is_some_and(|r| r <= 1))
 }

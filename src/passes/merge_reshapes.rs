@@ -1,8 +1,8 @@
 //! # merge-reshapes
 //!
 //! ## What it does
-//! Merges chains of Reshape, Flatten, Squeeze and Unsqueeze into one Reshape, or into nothing when
-//! the shape at the end is the one at the start.
+//! Merges chains of Reshape, Flatten, Squeeze, Unsqueeze, and Transpose that only moves axes of size
+//! 1, into one Reshape, or into nothing when the shape at the end is the one at the start.
 //!
 //! ## Before/after
 //! ```text
@@ -21,7 +21,7 @@
 //! Needs opset 5, where the shape became an operand. Tensors without elements stay as they are.
 
 use super::pattern::{operand, same_shape};
-use super::reshape::{REGROUPING, plan_reshape, regrouped, shapes, target};
+use super::reshape::{moves_units, plan_reshape, regrouped, shapes, target};
 use crate::ir::{Graph, Miss, OpId, Patch};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
@@ -40,12 +40,15 @@ impl Rewrite for MergeReshapes {
     }
 
     fn roots(&self) -> &'static [&'static str] {
-        REGROUPING
+        &["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"]
     }
 
     fn plan(&self, g: &Graph, at: OpId, site: &Site) -> Result<Patch, Miss> {
         if site.opset < 5 {
             return Err("before opset 5 the shape is an attribute".into());
+        }
+        if g.op(at).is("Transpose") && !moves_units(g, at) {
+            return Err("it changes the order of the elements".into());
         }
         let (before, source) = regrouped(g, at)?;
         let (from, to) = shapes(g, source, at)?;
@@ -57,7 +60,7 @@ impl Rewrite for MergeReshapes {
             }
         }
         let middle = operand(g, at, 0)?;
-        if g.op(at).is("Reshape") && g.sole_use(middle).is_none() && !g.op(before).is("Reshape") {
+        if g.sole_use(middle).is_none() && !g.op(before).is("Reshape") {
             return Err("the reshape in the middle stays for others".into());
         }
         Ok(plan_reshape(g, at, source, &target(from, to)?))

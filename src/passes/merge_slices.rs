@@ -10,8 +10,8 @@
 //! ```
 //!
 //! ## When it applies
-//! Starts, ends, axes and steps of both are constant, the two cut different axes, and nothing else
-//! reads what lies between.
+//! Starts, ends, axes and steps of both are constant, the two cut different axes, and only Slices
+//! read what lies between.
 //!
 //! ## What it preserves
 //! The name of the result.
@@ -19,8 +19,8 @@
 //! ## Limits
 //! Needs opset 10, where the bounds became operands. Two cuts of one axis stay.
 
-use super::pattern::{ints_at, operand, result, sole_maker};
-use crate::ir::{Graph, Miss, OpId, Patch, Ref, Tensor};
+use super::pattern::{ints_at, maker, operand, result};
+use crate::ir::{Graph, Miss, OpId, Patch, Ref, Slot, Tensor};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
 pub(crate) struct MergeSlices;
@@ -46,7 +46,11 @@ impl Rewrite for MergeSlices {
             return Err("before opset 10 the bounds are attributes".into());
         }
         let middle = operand(g, at, 0)?;
-        let before = sole_maker(g, middle, &["Slice"]).ok_or("no Slice before it alone")?;
+        let before = maker(g, middle, "Slice").ok_or("no Slice before it")?;
+        let slices = |(op, slot): (OpId, Slot)| g.op(op).is("Slice") && slot == Slot::Operand(0);
+        if g.is_output(middle) || !g.uses(middle).into_iter().all(slices) {
+            return Err("something else reads the Slice before".into());
+        }
         let rank = g.value(middle).rank().ok_or("the rank is not known")?;
         let (mut cuts, second) = (cuts(g, before, rank)?, cuts(g, at, rank)?);
         if second.iter().any(|c| cuts.iter().any(|d| c[2] == d[2])) {

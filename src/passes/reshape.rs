@@ -6,6 +6,17 @@ use crate::ir::{Dim, Graph, Miss, Op, OpId, Patch, Tensor, ValueId};
 /// Ops that only regroup axes: the elements keep their order.
 pub(super) const REGROUPING: &[&str] = &["Reshape", "Flatten", "Squeeze", "Unsqueeze"];
 
+/// A Transpose that only moves axes of size 1 past others: the elements keep their order, too.
+pub(super) fn moves_units(g: &Graph, op: OpId) -> bool {
+    let node = g.op(op);
+    let x = g.operand(op, 0).map(|v| g.value(v));
+    let shape = x.and_then(|x| x.shape()).filter(|_| node.is("Transpose"));
+    let (Some(perm), Some(shape)) = (node.ints("perm"), shape) else { return false };
+    let size = |p: i64| usize::try_from(p).ok().and_then(|p| shape.get(p));
+    let wide = |p: &&i64| size(**p) != Some(&Dim::Known(1));
+    perm.len() == shape.len() && perm.iter().filter(wide).is_sorted()
+}
+
 /// The shape operand of a Reshape from `from` to `want`: sizes, zeros where a dynamic axis keeps its
 /// place, and at most one -1.
 pub(super) fn target(from: Option<&[Dim]>, want: &[Dim]) -> Result<Vec<i64>, Miss> {
@@ -46,7 +57,8 @@ pub(super) fn shapes(g: &Graph, from: ValueId, at: OpId) -> Result<(Option<&[Dim
 /// The regrouping op that makes the first operand of `at`, and what that op reads.
 pub(super) fn regrouped(g: &Graph, at: OpId) -> Result<(OpId, ValueId), Miss> {
     let x = operand(g, at, 0)?;
-    let before = super::pattern::maker_of(g, x, REGROUPING);
+    let before = super::pattern::maker_of(g, x, REGROUPING)
+        .or_else(|| super::pattern::maker(g, x, "Transpose").filter(|op| moves_units(g, *op)));
     let before = before.ok_or("no reshaping op makes the operand")?;
     Ok((before, operand(g, before, 0)?))
 }
