@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 use crate::ir::Model;
 use crate::onnx::{self, ExternalData, SaveOptions};
 
@@ -81,8 +79,15 @@ pub(super) fn parse_size(text: &str) -> Result<usize, String> {
 }
 
 /// Reads a model and names the file in errors that do not.
+///
+/// # Errors
+/// As [`onnx::load`].
 pub(super) fn load(path: &Path) -> anyhow::Result<Model> {
-    onnx::load(path).with_context(|| format!("{}", path.display()))
+    onnx::load(path).map_err(|e| {
+        let named = e.to_string().contains(&path.display().to_string());
+        let error = anyhow::Error::new(e);
+        if named { error } else { error.context(path.display().to_string()) }
+    })
 }
 
 #[cfg(test)]

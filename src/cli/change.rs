@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{OutputArgs, load};
+use super::output::say;
 use super::progress::Bars;
 use super::{Outcome, output};
 use crate::data::DataOptions;
@@ -79,8 +80,8 @@ pub(super) fn run(
         output::json(&json)?;
     } else if !args.quiet {
         print(&report);
-        println!("\nwrote {}", path.display());
-        println!("build the engine with:\n  {line}");
+        say!("\nwrote {}", path.display());
+        say!("build the engine with:\n  {line}");
     }
     Ok(Outcome::Done)
 }
@@ -93,12 +94,12 @@ fn print(report: &Report) {
             StepReport::Quantize(q) => super::quantize::print(q),
         }
     }
-    println!("{}", before_after(report));
+    say!("{}", before_after(report));
     if let Some(v) = &report.verification {
         print_verification(v);
     }
     for warning in &report.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
 }
 
@@ -154,7 +155,7 @@ fn before_after(report: &Report) -> comfy_table::Table {
 /// One row for each output.
 pub(super) fn print_verification(v: &Verification) {
     match &v.verdict {
-        Verdict::NotVerified(why) => println!("not verified: {why}"),
+        Verdict::NotVerified(why) => say!("not verified: {why}"),
         _ => super::verify::print_table(v),
     }
 }

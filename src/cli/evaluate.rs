@@ -6,6 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Outcome;
+use super::output::say;
 use super::progress::Bar;
 use crate::data::{self, DataOptions};
 use crate::evaluate::{Evaluation, evaluate};
@@ -51,7 +52,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         rows.push(Row { model: path.clone(), found });
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        say!("{}", serde_json::to_string_pretty(&rows)?);
     } else if !args.quiet {
         print_table(&rows);
     }
@@ -70,5 +71,5 @@ fn print_table(rows: &[Row]) {
             format!("{:.2}", 1000.0 * found.seconds / found.samples.max(1) as f64),
         ]);
     }
-    println!("{table}");
+    say!("{table}");
 }

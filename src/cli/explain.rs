@@ -1,6 +1,7 @@
 //! `lapidary explain`.
 
 use super::Outcome;
+use super::output::say;
 use crate::pass;
 
 /// Print the page of a pass, or the list of all passes.
@@ -16,14 +17,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         for info in pass::all_passes() {
             table.add_row([info.name, promise(info.semantics), info.summary]);
         }
-        println!("{table}");
+        say!("{table}");
         return Ok(Outcome::Done);
     };
     let Some(info) = pass::find_pass(name) else {
         let names: Vec<&str> = pass::all_passes().map(|p| p.name).collect();
         anyhow::bail!("no pass is called {name:?}; the passes are: {}", names.join(", "));
     };
-    println!("{}: {}\nnumbers: {}\n", info.name, info.summary, promise(info.semantics));
+    say!("{}: {}\nnumbers: {}\n", info.name, info.summary, promise(info.semantics));
     print!("{}", info.page());
     Ok(Outcome::Done)
 }

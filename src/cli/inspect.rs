@@ -1,6 +1,5 @@
 //! `lapidary inspect`.
 
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table};
@@ -8,7 +7,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::args::load;
-use super::output::{align_numbers, bytes, count, table};
+use super::output::{align_numbers, bytes, count, say, table};
 use crate::onnx;
 use crate::report::inspect::{self, Layer, Port, Summary};
 
@@ -60,11 +59,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         true => serde_json::to_string_pretty(&reports)?,
         false => tables(&reports),
     };
-    match writeln!(std::io::stdout(), "{text}") {
-        // Whoever reads has seen enough.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(Outcome::Done),
-        other => Ok(other.map(|()| Outcome::Done)?),
-    }
+    say!("{text}");
+    Ok(Outcome::Done)
 }
 
 fn tables(reports: &[Report]) -> String {

@@ -1,7 +1,17 @@
 //! Tables, numbers and JSON for people and machines.
 
+use std::io::Write;
+
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use serde::Serialize;
+
+/// `println!`, but that nobody reads on, as behind `| head`, is no panic.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::output::print(&format!("{}\n", format_args!($($text)*)))
+    };
+}
+pub(super) use say;
 
 /// An empty table with a header.
 pub(super) fn table(header: &[&str]) -> Table {
@@ -20,8 +30,13 @@ pub(super) fn align_numbers(table: &mut Table) {
 
 /// Prints a report as JSON.
 pub(super) fn json(report: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(report)?);
+    say!("{}", serde_json::to_string_pretty(report)?);
     Ok(())
+}
+
+/// Writes text to standard output; where that is closed, as behind `| head`, nothing happens.
+pub(super) fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// A number with a metric suffix: `25.6 M`.

@@ -1,11 +1,11 @@
 //! `lapidary print`.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::Outcome;
+use super::args::load;
+use super::{Outcome, output};
 use crate::onnx::{self, Format, SaveOptions, text};
 
 /// Print a model in ONNX's textual syntax, or convert it to another format.
@@ -19,6 +19,9 @@ pub(super) struct Args {
     /// Write to this file instead of the terminal.
     #[arg(short, long)]
     output: Option<PathBuf>,
+    /// Overwrite the output file.
+    #[arg(long)]
+    force: bool,
     /// Show at most so many elements of a tensor [default: 8, or all with --output].
     #[arg(long, value_name = "N")]
     max_elements: Option<usize>,
@@ -31,11 +34,14 @@ pub(super) struct Args {
 const SHOWN: usize = 8;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let model = onnx::load(&args.model)?;
+    let model = load(&args.model)?;
     let nodes = match &args.node {
         Some(pattern) => Some(globset::Glob::new(pattern)?.compile_matcher()),
         None => None,
     };
+    if let Some(path) = args.output.as_ref().filter(|p| p.exists() && !args.force) {
+        anyhow::bail!("{} exists; name another file with -o, or add --force", path.display());
+    }
     let partial = nodes.is_some() || args.max_elements.is_some();
     match &args.output {
         Some(path) if !partial => {
@@ -53,11 +59,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         None => {
             let max_elements = Some(args.max_elements.unwrap_or(SHOWN));
             let text = text::print(&model, &text::PrintOptions { max_elements, nodes });
-            match std::io::stdout().write_all(text.as_bytes()) {
-                // The reader, such as `head`, has seen enough.
-                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
-                result => result?,
-            }
+            output::print(&text);
         }
     }
     Ok(Outcome::Done)

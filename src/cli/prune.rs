@@ -1,6 +1,7 @@
 //! `lapidary prune`.
 
 use super::change::ChangeArgs;
+use super::output::say;
 use super::{Outcome, change, output};
 use crate::prune::{PruneOptions, PruneReport};
 use crate::recipe::Step;
@@ -22,7 +23,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 pub(super) fn print(report: &PruneReport) {
     let cut = report.groups.iter().filter(|g| g.after < g.before).count();
-    println!(
+    say!(
         "prune: {cut} of {} groups cut, {} of {} channels left",
         report.groups.len(),
         report.channels_after,
@@ -37,5 +38,5 @@ pub(super) fn print(report: &PruneReport) {
         let why = g.pinned.clone().unwrap_or_default();
         table.add_row([g.name.clone(), g.members.len().to_string(), channels, why]);
     }
-    println!("{table}");
+    say!("{table}");
 }

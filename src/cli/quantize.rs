@@ -1,6 +1,7 @@
 //! `lapidary quantize`.
 
 use super::change::ChangeArgs;
+use super::output::say;
 use super::{Outcome, change};
 use crate::quantize::{QuantizeOptions, QuantizeReport};
 use crate::recipe::{SimplifyOptions, Step};
@@ -27,7 +28,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 }
 
 pub(super) fn print(report: &QuantizeReport) {
-    println!(
+    say!(
         "quantize: {} of {} linear ops, {} activations calibrated on {} samples in {:.1} s",
         report.quantized_ops,
         report.weighted_ops,

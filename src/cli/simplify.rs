@@ -1,6 +1,7 @@
 //! `lapidary simplify`.
 
 use super::change::ChangeArgs;
+use super::output::say;
 use super::{Outcome, change, output};
 use crate::recipe::{SimplifyOptions, SimplifyReport, Step};
 
@@ -22,16 +23,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 pub(super) fn print(report: &SimplifyReport) {
     if !report.passes.is_empty() {
         let fired = report.passes.iter().map(|(name, times, _)| format!("{name} {times}"));
-        println!("simplify: {}", fired.collect::<Vec<_>>().join(", "));
+        say!("simplify: {}", fired.collect::<Vec<_>>().join(", "));
     }
     for (op, what) in &report.findings {
-        println!("warning: {op} contradicts its operator: {what}");
+        say!("warning: {op} contradicts its operator: {what}");
     }
     if !report.misses.is_empty() {
         let mut table = output::table(&["pass", "node", "did not fire because"]);
         for (pass, op, why) in &report.misses {
             table.add_row([*pass, op, why]);
         }
-        println!("{table}");
+        say!("{table}");
     }
 }

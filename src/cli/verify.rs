@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
-
 use super::Outcome;
+use super::args::load;
+use super::output::say;
 use super::progress::Bar;
 use crate::data::{self, DataOptions, Source, Taken};
+use crate::engine;
 use crate::pass::Semantics;
 use crate::verify::{OutputDiff, Verdict, Verification, compare};
-use crate::{engine, onnx};
 
 /// Random samples that are compared when no data are given.
 const SAMPLES: usize = 4;
@@ -41,7 +41,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let load = |p: &PathBuf| onnx::load(p).with_context(|| p.display().to_string());
     let (original, result) = (load(&args.original)?, load(&args.result)?);
     let engine = engine::by_name(&args.engine)?;
     let source = data::open(&args.data, &original, SAMPLES)?;
@@ -54,7 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     drop(bar);
     let missed = missed_goals(args, &found);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        say!("{}", serde_json::to_string_pretty(&found)?);
     } else if !args.quiet && !matches!(found.verdict, Verdict::NotVerified(_)) {
         print_table(&found);
     }
@@ -94,7 +93,7 @@ pub(super) fn print_table(found: &Verification) {
     for o in &found.outputs {
         table.add_row(row(o));
     }
-    println!("{table}");
+    say!("{table}");
     let kind = if found.synthetic { "random" } else { "given" };
     let verdict = match &found.verdict {
         Verdict::Agree if found.outputs.iter().all(|o| o.bit_equal) => "equal bit by bit",
@@ -103,7 +102,7 @@ pub(super) fn print_table(found: &Verification) {
         Verdict::Disagree(_) => "DISAGREE",
         Verdict::NotVerified(_) => "not verified",
     };
-    println!("{verdict} on {} {kind} samples ({})", found.samples, found.engine);
+    say!("{verdict} on {} {kind} samples ({})", found.samples, found.engine);
 }
 
 fn row(o: &OutputDiff) -> Vec<String> {

@@ -8,7 +8,7 @@ use crate::ir::TensorError;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum LoadError {
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is empty")]
     Empty { path: PathBuf },
@@ -22,7 +22,7 @@ pub enum LoadError {
     NoGraph,
     #[error("line {line}: {what}")]
     Text { line: usize, what: String },
-    #[error("tensor {name:?}: {source}")]
+    #[error("tensor {name:?} is malformed")]
     Tensor { name: String, source: TensorError },
     #[error("tensor {name:?} has {what}")]
     TensorField { name: String, what: String },
@@ -44,7 +44,7 @@ pub enum LoadError {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum SaveError {
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}")]
     Write { path: PathBuf, source: std::io::Error },
     #[error("the graph has a cycle through {0}")]
     Cycle(String),

@@ -150,11 +150,6 @@ impl Runner<'_> {
                     return Err(RecipeError::NoData);
                 }
                 let source = data::open(options, model, 0)?;
-                if source.is_synthetic() {
-                    self.warnings.push(
-                        "calibrated on random data: the ranges mean nothing for real inputs".into(),
-                    );
-                }
                 let all = o.passes() * source.len();
                 let progress = |done| (self.progress)("calibrate", done, all);
                 let report =

@@ -1,0 +1,235 @@
+//! The command as users run it: results, messages and exit codes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn lapidary(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lapidary"))
+        .args(args)
+        .current_dir(repository(""))
+        .output()
+        .expect("the command starts")
+}
+
+/// Runs the command, which must exit with 0, and reads its JSON.
+fn json(args: &[&str]) -> Value {
+    let out = lapidary(args);
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{args:?}: {errors}");
+    serde_json::from_slice(&out.stdout).expect("prints JSON")
+}
+
+/// Runs the command, which must exit with `code`, and gives what it says on standard error.
+fn fails(code: i32, args: &[&str]) -> String {
+    let out = lapidary(args);
+    let errors = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    errors
+}
+
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Scratch {
+        Scratch(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, data: &[u8]) -> String {
+        std::fs::write(self.0.path().join(name), data).expect("writes");
+        self.path(name)
+    }
+}
+
+const RESNET: &str = "fixtures/models/resnet8.onnx";
+const CALIBRATION: [&str; 6] =
+    ["--data", "fixtures/data/calib-256-images-idx3-ubyte", "--mean", "0.286", "--std", "0.353"];
+
+#[test]
+fn the_whole_job_from_a_recipe() {
+    let dir = Scratch::new();
+    let out = dir.path("small.onnx");
+    let recipe = "fixtures/recipes/fashion-mnist.toml";
+    let report = json(&["optimize", RESNET, "--recipe", recipe, "-o", &out, "--json"]);
+    assert!(report["after"]["macs"].as_i64() < report["before"]["macs"].as_i64());
+    assert!(report["after"]["int8_ops"].as_f64() > Some(0.8), "{}", report["after"]["int8_ops"]);
+    let bytes = |side: &str| report[side]["weight_bytes"].as_f64().expect("a number");
+    assert!(bytes("after") < 0.3 * bytes("before"));
+    let top1 = |i: usize| report["accuracy"][i]["top1"].as_f64().expect("a number");
+    assert!((top1(0) - 0.908).abs() < 0.002, "{}", top1(0));
+    assert!(top1(1) > 0.85, "{}", top1(1));
+    let line = report["trtexec"].as_str().expect("a line");
+    assert!(line.starts_with("trtexec --onnx=") && !line.contains("--int8"), "{line}");
+}
+
+#[test]
+fn int8_costs_less_than_half_a_point_on_the_fixtures() {
+    let dir = Scratch::new();
+    for name in ["resnet8", "mobilenet", "vit"] {
+        let (model, out) = (format!("fixtures/models/{name}.onnx"), dir.path(name));
+        let images = "fixtures/data/test-1000-images-idx3-ubyte";
+        let labels = "fixtures/data/test-1000-labels-idx1-ubyte";
+        let mut args = vec!["optimize", &model, "--int8", "-o", &out, "--json"];
+        args.extend(CALIBRATION);
+        args.extend(["--evaluate", images, "--labels", labels]);
+        let report = json(&args);
+        let top1 = |i: usize| report["accuracy"][i]["top1"].as_f64().expect("a number");
+        // Half a point, and three of the 1,000 images for chance.
+        assert!(top1(1) >= top1(0) - 0.008, "{name}: {} -> {}", top1(0), top1(1));
+    }
+}
+
+#[test]
+fn two_runs_write_the_same_bytes() {
+    let dir = Scratch::new();
+    let write = |name: &str| {
+        let out = dir.path(name);
+        let mut args = vec!["optimize", RESNET, "--prune", "0.25", "--int8", "-o", &out, "--quiet"];
+        args.extend(CALIBRATION);
+        let done = lapidary(&args);
+        assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(done.stdout.is_empty());
+        std::fs::read(out).expect("was written")
+    };
+    assert!(write("a.onnx") == write("b.onnx"));
+}
+
+#[test]
+fn flags_and_recipe_files_are_the_same_thing() {
+    let dir = Scratch::new();
+    let args =
+        ["optimize", RESNET, "--prune", "0.5", "--int8", "--data", "x.npz", "--print-recipe"];
+    let printed = lapidary(&args);
+    assert_eq!(printed.status.code(), Some(0));
+    let file = dir.write("recipe.toml", &printed.stdout);
+    let again = lapidary(&["optimize", RESNET, "--recipe", &file, "--print-recipe"]);
+    let text = String::from_utf8_lossy(&again.stdout).replace(&dir.path(""), "");
+    assert_eq!(text, String::from_utf8_lossy(&printed.stdout));
+    let set = lapidary(&[
+        "optimize",
+        RESNET,
+        "--int8",
+        "--set",
+        "quantize.skip-last=1",
+        "--print-recipe",
+    ]);
+    assert!(String::from_utf8_lossy(&set.stdout).contains("skip-last = 1"));
+}
+
+#[test]
+fn recipes_with_mistakes_name_them() {
+    let dir = Scratch::new();
+    let typo = dir.write("typo.toml", b"[[step]]\nkind = \"prune\"\nratoi = 0.3\n");
+    let errors = fails(2, &["optimize", RESNET, "--recipe", &typo, "-o", &dir.path("o.onnx")]);
+    assert!(errors.contains("typo.toml") && errors.contains("ratoi"), "{errors}");
+    let errors = fails(2, &["optimize", RESNET, "--int8", "--set", "prune.ratio=1"]);
+    assert!(errors.contains("no step \"prune\""), "{errors}");
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let dir = Scratch::new();
+    let out = dir.path("o.onnx");
+    let errors = fails(2, &["simplify", &dir.path("absent.onnx"), "-o", &out]);
+    assert!(errors.contains("absent.onnx") && errors.contains("No such file"), "{errors}");
+    assert_eq!(errors.matches("No such file").count(), 1, "{errors}");
+    let text = dir.write("text.onnx", b"this is no protobuf at all");
+    let errors = fails(2, &["simplify", &text, "-o", &out]);
+    assert!(errors.contains("is not an ONNX model"), "{errors}");
+    let whole = std::fs::read(repository(RESNET)).expect("reads");
+    let half = dir.write("half.onnx", &whole[..whole.len() / 2]);
+    let errors = fails(2, &["simplify", &half, "-o", &out]);
+    assert!(errors.contains("half.onnx is truncated or damaged"), "{errors}");
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn missing_external_data_is_named() {
+    let dir = Scratch::new();
+    let model = dir.path("m.onnx");
+    let args = ["simplify", RESNET, "-o", &model, "--external-data=64", "--no-verify", "--quiet"];
+    assert_eq!(lapidary(&args).status.code(), Some(0));
+    let data = format!("{model}.data");
+    assert!(Path::new(&data).exists());
+    assert_eq!(json(&["verify", RESNET, &model, "--json"])["verdict"]["kind"], "agree");
+    std::fs::remove_file(&data).expect("removes");
+    let errors = fails(2, &["simplify", &model, "-o", &dir.path("o.onnx")]);
+    assert!(errors.contains("m.onnx.data is missing"), "{errors}");
+}
+
+#[test]
+fn data_that_do_not_fit_the_model() {
+    let dir = Scratch::new();
+    let out = dir.path("o.onnx");
+    let images = "fixtures/data/calib-256-images-idx3-ubyte";
+    let named = format!("picture={images}");
+    let errors = fails(2, &["quantize", RESNET, "--data", &named, "-o", &out]);
+    assert!(errors.contains("no input \"picture\"") && errors.contains("input"), "{errors}");
+    let labels = "fixtures/data/test-1000-labels-idx1-ubyte";
+    let errors = fails(2, &["quantize", RESNET, "--data", labels, "-o", &out]);
+    assert!(errors.contains("1, 28, 28") || errors.contains("1,28,28"), "{errors}");
+    let errors = fails(2, &["quantize", RESNET, "-o", &out]);
+    assert!(errors.contains("--data") && errors.contains("--random"), "{errors}");
+}
+
+#[test]
+fn nothing_is_overwritten_unasked() {
+    let dir = Scratch::new();
+    let out = dir.write("o.onnx", b"precious");
+    let errors = fails(2, &["simplify", RESNET, "-o", &out]);
+    assert!(errors.contains("exists") && errors.contains("--force"), "{errors}");
+    assert_eq!(std::fs::read(&out).expect("reads"), b"precious");
+    let errors = fails(2, &["simplify", RESNET, "-o", &dir.path("no/such/folder/o.onnx")]);
+    assert!(errors.contains("does not exist"), "{errors}");
+    let done = lapidary(&["simplify", RESNET, "-o", &out, "--force", "--quiet"]);
+    assert_eq!(done.status.code(), Some(0));
+}
+
+#[test]
+fn verify_tells_models_apart() {
+    let errors = fails(1, &["verify", RESNET, "fixtures/models/mobilenet.onnx", "--quiet"]);
+    assert!(errors.contains("disagree"), "{errors}");
+    let report = json(&["verify", RESNET, RESNET, "--json"]);
+    assert_eq!(report["verdict"]["kind"], "agree");
+}
+
+#[test]
+fn unknown_passes_are_an_error() {
+    let dir = Scratch::new();
+    let args = ["simplify", RESNET, "-o", &dir.path("o.onnx"), "--disable", "fuse-everything"];
+    let errors = fails(2, &args);
+    assert!(errors.contains("fuse-everything") && errors.contains("fuse-conv-bn"), "{errors}");
+    let page = lapidary(&["explain", "fuse-conv-bn"]);
+    assert!(String::from_utf8_lossy(&page.stdout).contains("What it does"));
+    fails(2, &["explain", "no-such-pass"]);
+}
+
+#[test]
+fn every_pass_has_a_page_with_the_fixed_headings() {
+    for info in lapidary::pass::all_passes() {
+        let page = info.page();
+        for heading in
+            ["What it does", "Before/after", "When it applies", "What it preserves", "Limits"]
+        {
+            assert!(page.contains(heading), "{}: no {heading:?} in\n{page}", info.name);
+        }
+    }
+}
+
+#[test]
+fn completions_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let out = lapidary(&["completions", shell]);
+        assert!(String::from_utf8_lossy(&out.stdout).contains("lapidary"), "{shell}");
+    }
+}
