@@ -73,10 +73,16 @@ pub fn percentile_threshold(h: &Histogram, percentile: f64) -> f32 {
     h.amax()
 }
 
+/// The largest share of elements that the entropy method may clip.
+const MOST_CLIPPED: f64 = 0.01;
+
 /// The threshold of least Kullback-Leibler divergence, as NVIDIA published it: of the first `i`
 /// bins, with all that lies beyond added to the last, from the same bins merged into 128 levels and
 /// spread evenly over those that are not empty; `i` from 128 on; of equal divergences the largest
 /// `i`. Zeros do not sway it: the first bin counts as the second.
+///
+/// One thing is added: no `i` that would clip more than [`MOST_CLIPPED`]. Elements beyond the
+/// threshold cost nothing where they join a spike, such as the background of images.
 pub fn entropy_threshold(h: &Histogram) -> f32 {
     let mut bins: Vec<f64> = h.counts().bins.iter().map(|&n| n as f64).collect();
     bins[0] = bins[1];
@@ -84,7 +90,7 @@ pub fn entropy_threshold(h: &Histogram) -> f32 {
     let mut best = (f64::INFINITY, BINS);
     for i in LEVELS..=BINS {
         let divergence = search.divergence(i);
-        if divergence <= best.0 {
+        if divergence <= best.0 && search.clipped(i) <= MOST_CLIPPED {
             best = (divergence, i);
         }
     }
@@ -116,6 +122,12 @@ impl EntropySearch<'_> {
             nlogn: prefix(|n| if n > 0.0 { n * n.ln() } else { 0.0 }),
             filled: prefix(|n| f64::from(u8::from(n > 0.0))),
         }
+    }
+
+    /// The share of the elements beyond the first `i` bins.
+    fn clipped(&self, i: usize) -> f64 {
+        let total = self.sum[self.bins.len()];
+        if total > 0.0 { (total - self.sum[i]) / total } else { 0.0 }
     }
 
     /// `KL(P || Q)` for the first `i` bins.
@@ -282,6 +294,16 @@ mod tests {
             let got = EntropySearch::new(&bins).divergence(threshold as usize);
             assert!((got - divergence).abs() < 1e-9, "{name}: {got}");
         }
+    }
+
+    #[test]
+    fn entropy_does_not_clip_behind_a_spike() {
+        // Pixels of 256 levels, most of them background.
+        let mut pixels = vec![0; BINS];
+        pixels.iter_mut().skip(3).step_by(8).for_each(|n| *n = 1000);
+        pixels[819] = 150_000;
+        let threshold = entropy_threshold(&Histogram::of_bins(&pixels, 0));
+        assert!(threshold > 2000.0, "{threshold}");
     }
 
     #[test]
