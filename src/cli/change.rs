@@ -33,6 +33,9 @@ pub(super) struct RunArgs {
     pub(super) engine: String,
     #[command(flatten)]
     pub(super) verify: VerifyOptions,
+    /// Say why patterns did not fire and what was decided for each op
+    #[arg(long)]
+    pub(super) explain: bool,
     /// TensorRT version that the result is for, such as 8.6, 10 or 11
     #[arg(long, default_value = "11", value_name = "VERSION")]
     pub(super) tensorrt: String,
@@ -46,6 +49,7 @@ impl ChangeArgs {
             engine: self.run.engine.clone(),
             verify: self.run.verify.clone(),
             tensorrt: self.run.tensorrt.clone(),
+            explain: self.run.explain,
             ..Recipe::default()
         }
     }
@@ -79,19 +83,19 @@ pub(super) fn run(
         json["trtexec"] = line.into();
         output::json(&json)?;
     } else if !args.quiet {
-        print(&report);
+        print(&report, recipe.explain);
         say!("\nwrote {}", path.display());
         say!("build the engine with:\n  {line}");
     }
     Ok(Outcome::Done)
 }
 
-fn print(report: &Report) {
+fn print(report: &Report, explain: bool) {
     for step in &report.steps {
         match step {
             StepReport::Simplify(s) => super::simplify::print(s),
             StepReport::Prune(p) => super::prune::print(p),
-            StepReport::Quantize(q) => super::quantize::print(q),
+            StepReport::Quantize(q) => super::quantize::print(q, explain),
         }
     }
     say!("{}", before_after(report));

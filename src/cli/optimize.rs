@@ -18,8 +18,6 @@ use crate::recipe::{Recipe, SimplifyOptions, Step};
 has no flag here go into a recipe file or --set, such as --set quantize.skip-last=1."
 )]
 pub(super) struct Args {
-    #[command(flatten)]
-    change: ChangeArgs,
     /// Read steps and data from a recipe file; data and running flags given here win
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "int8"])]
     recipe: Option<PathBuf>,
@@ -38,6 +36,8 @@ pub(super) struct Args {
     /// Print the recipe that the flags make, and do nothing
     #[arg(long)]
     print_recipe: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 pub(super) fn run(args: &Args, matches: &clap::ArgMatches) -> anyhow::Result<Outcome> {
@@ -88,6 +88,7 @@ fn from_file(
     if flags.evaluate.is_some() {
         recipe.evaluate = flags.evaluate;
     }
+    recipe.explain |= flags.explain;
     if given("engine") {
         recipe.engine = flags.engine;
     }

@@ -2,7 +2,7 @@
 
 use super::change::ChangeArgs;
 use super::output::say;
-use super::{Outcome, change};
+use super::{Outcome, change, output};
 use crate::quantize::{QuantizeOptions, QuantizeReport};
 use crate::recipe::{SimplifyOptions, Step};
 
@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     change::run(&recipe, &args.change.model, &args.change.output, "int8")
 }
 
-pub(super) fn print(report: &QuantizeReport) {
+pub(super) fn print(report: &QuantizeReport, explain: bool) {
     say!(
         "quantize: {} of {} linear ops, {} activations calibrated on {} samples in {:.1} s",
         report.quantized_ops,
@@ -36,4 +36,14 @@ pub(super) fn print(report: &QuantizeReport) {
         report.samples,
         report.calibration_seconds,
     );
+    let listed: Vec<_> = report.ops.iter().filter(|d| explain || !d.quantized).collect();
+    if listed.is_empty() {
+        return;
+    }
+    let mut table = output::table(&["op", "precision", "rule", "because"]);
+    for d in listed {
+        let precision = if d.quantized { "INT8" } else { "float" };
+        table.add_row([&d.node[..], precision, d.rule, &d.reason]);
+    }
+    say!("{table}");
 }

@@ -53,6 +53,7 @@ impl From<LayerRatio> for String {
 
 /// Options of channel pruning.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Prune")]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PruneOptions {
     /// Share of the channels to remove

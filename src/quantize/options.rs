@@ -34,6 +34,7 @@ pub enum ConvTransposeAxis {
 
 /// Options of static INT8 quantization.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Quantize")]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct QuantizeOptions {
     /// How the range of an activation is chosen

@@ -31,6 +31,8 @@ pub struct Recipe {
     pub verify: VerifyOptions,
     /// The TensorRT version that the result is for.
     pub tensorrt: String,
+    /// Report why patterns did not fire, and what was decided for each op.
+    pub explain: bool,
 }
 
 /// One step of a recipe.
@@ -47,6 +49,7 @@ pub enum Step {
 
 /// Options of the step `simplify`.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Simplify")]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SimplifyOptions {
     /// Run only these passes.
@@ -61,9 +64,6 @@ pub struct SimplifyOptions {
     /// Stop after this many edits, to find the one that goes wrong.
     #[arg(long, value_name = "N")]
     pub stop_after: Option<usize>,
-    /// Report why patterns did not fire.
-    #[arg(long)]
-    pub explain: bool,
 }
 
 /// How original and result are compared.
@@ -93,6 +93,7 @@ impl Default for Recipe {
             engine: "tract".to_owned(),
             verify: VerifyOptions::default(),
             tensorrt: "11".to_owned(),
+            explain: false,
         }
     }
 }

@@ -140,9 +140,10 @@ impl Runner<'_> {
         model: &mut Model,
     ) -> Result<(StepReport, Semantics), RecipeError> {
         Ok(match step {
-            Step::Simplify(o) => {
-                (StepReport::Simplify(simplify(model, o)?), Semantics::Reassociates)
-            }
+            Step::Simplify(o) => (
+                StepReport::Simplify(simplify(model, o, self.recipe.explain)?),
+                Semantics::Reassociates,
+            ),
             Step::Prune(o) => (StepReport::Prune(prune::prune(model, o)?), Semantics::Lossy),
             Step::Quantize(o) => {
                 let options = &self.recipe.data;
@@ -230,11 +231,15 @@ fn disagreement(step: &'static str, v: &Verification) -> Result<(), RecipeError>
 }
 
 /// Runs the step `simplify`.
-fn simplify(model: &mut Model, o: &SimplifyOptions) -> Result<SimplifyReport, RecipeError> {
+fn simplify(
+    model: &mut Model,
+    o: &SimplifyOptions,
+    explain: bool,
+) -> Result<SimplifyReport, RecipeError> {
     let mut cx = Cx {
         limits: Limits { fold_growth: o.fold_limit },
         selection: Selection::new(&o.only, &o.disable)?,
-        explain: o.explain,
+        explain,
         stop_after: o.stop_after,
         ..Cx::default()
     };
