@@ -75,7 +75,7 @@ pub(super) fn run(
         other => other?,
     };
     args.save(&result, &path)?;
-    let line = trtexec_line(&path, &result, recipe.tensorrt.parse()?);
+    let line = trtexec_line(&path, &result, recipe.tensorrt.parse()?, &report.dims);
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         json["model"] = model.display().to_string().into();

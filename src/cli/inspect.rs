@@ -90,18 +90,9 @@ fn report(path: &Path, args: &Args) -> anyhow::Result<Report> {
     let external_files = onnx::external_files(path)?;
     let size = |file: PathBuf| std::fs::metadata(file).map_or(0, |m| m.len());
     let summary = inspect::summarize(&model, &args.dim);
-    let known = |name: &String| {
-        summary.bound.iter().any(|b| b.name == *name) || summary.free.contains(name)
-    };
     // Among several models, each name need only fit one of them.
-    let stray = args.dim.iter().map(|d| &d.0).find(|name| !known(name));
-    if let Some(name) = stray.filter(|_| args.models.len() == 1) {
-        let bound = summary.bound.iter().map(|b| &b.name[..]);
-        let all: Vec<&str> = bound.chain(summary.free.iter().map(|f| &f[..])).collect();
-        match all.is_empty() {
-            true => anyhow::bail!("no dim is called {name:?}: all dims of the inputs are fixed"),
-            false => anyhow::bail!("no dim is called {name:?}; the inputs have {}", all.join(", ")),
-        }
+    if let Some(stray) = summary.stray_dim(&args.dim).filter(|_| args.models.len() == 1) {
+        return Err(stray.into());
     }
     Ok(Report {
         model: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),

@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Remove this share of the channels, such as 0.3
     #[arg(long, value_name = "RATIO")]
     prune: Option<f64>,
+    /// Keep a multiple of N channels [default: 8 with --int8, whose kernels want it, else 1]
+    #[arg(long, value_name = "N", requires = "prune")]
+    round_to: Option<usize>,
     /// Quantize to INT8; needs --data
     #[arg(long)]
     int8: bool,
@@ -59,7 +62,9 @@ fn from_flags(args: &Args) -> anyhow::Result<Recipe> {
     let mut recipe = args.change.recipe();
     recipe.step.push(Step::Simplify(SimplifyOptions::default()));
     if let Some(ratio) = args.prune {
-        recipe.step.push(Step::Prune(PruneOptions { ratio, ..PruneOptions::default() }));
+        let round_to = args.round_to.unwrap_or(if args.int8 { 8 } else { 1 });
+        let options = PruneOptions { ratio, round_to, ..PruneOptions::default() };
+        recipe.step.push(Step::Prune(options));
         recipe.step.push(Step::Simplify(SimplifyOptions::default()));
     }
     if args.int8 {

@@ -15,5 +15,5 @@ mod synthetic;
 
 pub use error::DataError;
 pub use options::{Channels, Crop, DataOptions, Layout, Resize, Scale};
-pub use source::{Source, Taken, open};
+pub use source::{Source, Taken, observed_sizes, open};
 pub use synthetic::Synthetic;

@@ -85,6 +85,31 @@ pub fn open(
     Ok(Box::new(files))
 }
 
+/// The sizes that the first sample gives to the open dims of the inputs, by the name of the symbol,
+/// or `input:axis` for a dim without one.
+///
+/// # Errors
+/// When the sample cannot be read.
+pub fn observed_sizes(source: &dyn Source, model: &Model) -> Result<Vec<(String, i64)>, DataError> {
+    let mut sizes = Vec::new();
+    if source.is_empty() {
+        return Ok(sizes);
+    }
+    for (name, tensor) in source.get(0)? {
+        let value = model.graph.find_value(&name).map(|v| model.graph.value(v));
+        let Some(shape) = value.and_then(|v| v.shape()) else { continue };
+        for (axis, (dim, &size)) in shape.iter().zip(tensor.dims()).enumerate() {
+            let dim_name = match (dim.known(), dim.name()) {
+                (Some(_), _) => continue,
+                (None, Some(symbol)) => symbol.to_owned(),
+                (None, None) => format!("{name}:{axis}"),
+            };
+            sizes.push((dim_name, size as i64));
+        }
+    }
+    Ok(sizes)
+}
+
 /// Samples of one input.
 struct Column {
     spec: InputSpec,

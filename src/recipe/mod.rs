@@ -74,13 +74,13 @@ pub struct VerifyOptions {
     #[arg(id = "no-verify", long = "no-verify")]
     pub skip: bool,
     /// Number of samples to compare on.
-    #[arg(id = "verify-samples", long = "verify-samples", default_value_t = 4, value_name = "N")]
+    #[arg(id = "verify-samples", long = "verify-samples", default_value_t = 2, value_name = "N")]
     pub samples: usize,
 }
 
 impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
-        VerifyOptions { skip: false, samples: 4 }
+        VerifyOptions { skip: false, samples: 2 }
     }
 }
 
@@ -144,6 +144,9 @@ pub enum RecipeError {
         /// How much, and where.
         why: String,
     },
+    /// A size was given to a dim that the model does not have.
+    #[error(transparent)]
+    Dim(#[from] crate::report::inspect::StrayDim),
     /// The accuracy cannot be measured.
     #[error(transparent)]
     Evaluate(#[from] crate::evaluate::EvaluateError),

@@ -36,6 +36,8 @@ pub struct Report {
     pub before: Summary,
     /// The result.
     pub after: Summary,
+    /// Sizes taken for open dims: those of the data, then those that the user gave.
+    pub dims: Vec<(String, i64)>,
     /// What each step did.
     pub steps: Vec<StepReport>,
     /// Comparison of original and result.
@@ -84,6 +86,8 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
     if needs_engine {
         runner.engine = Some(engine::by_name(&recipe.engine)?);
     }
+    let dims = sizes(recipe, original)?;
+    let before = summarize(original, &dims);
     let mut model = original.clone();
     let mut steps = Vec::new();
     let mut seconds = 0.0;
@@ -109,10 +113,10 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
     }
     let verification = runner.verify_all(original, &model, lossy)?;
     let accuracy = runner.evaluate(original, &model)?;
-    let dims = recipe.data.bindings()?;
     let report = Report {
-        before: summarize(original, &dims),
+        before,
         after: summarize(&model, &dims),
+        dims,
         steps,
         verification,
         accuracy,
@@ -120,6 +124,23 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
         seconds,
     };
     Ok(Done { model, report })
+}
+
+/// Sizes for the open dims of the inputs: what the data have, and what the user says.
+fn sizes(recipe: &Recipe, original: &Model) -> Result<Vec<(String, i64)>, RecipeError> {
+    let given = recipe.data.bindings()?;
+    if let Some(stray) = summarize(original, &[]).stray_dim(&given) {
+        return Err(stray.into());
+    }
+    let mut dims = match recipe.data.data.is_empty() {
+        true => Vec::new(),
+        false => {
+            let source = data::open(&recipe.data, original, 0)?;
+            data::observed_sizes(source.as_ref(), original)?
+        }
+    };
+    dims.extend(given);
+    Ok(dims)
 }
 
 struct Runner<'a> {

@@ -98,6 +98,33 @@ pub struct Layer {
     pub output: String,
 }
 
+/// A size was given to a dim that no input has.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("no dim is called {name:?}: {}", have(.open))]
+pub struct StrayDim {
+    /// The name given.
+    pub name: String,
+    /// Names of the open dims of the inputs.
+    pub open: Vec<String>,
+}
+
+fn have(open: &[String]) -> String {
+    match open.is_empty() {
+        true => "all dims of the inputs are fixed".to_owned(),
+        false => format!("the inputs have {}", open.join(", ")),
+    }
+}
+
+impl Summary {
+    /// The first of `dims` that no input has.
+    pub fn stray_dim(&self, dims: &[(String, i64)]) -> Option<StrayDim> {
+        let bound = self.bound.iter().map(|b| b.name.clone());
+        let open: Vec<String> = bound.chain(self.free.iter().cloned()).collect();
+        let stray = dims.iter().map(|d| &d.0).find(|name| !open.contains(name))?;
+        Some(StrayDim { name: stray.clone(), open })
+    }
+}
+
 /// Counts what is in a model. `dims` gives sizes to symbols of the inputs; symbols that look like a
 /// batch and are not given count as 1. Weights are not read.
 pub fn summarize(model: &Model, dims: &[(String, i64)]) -> Summary {

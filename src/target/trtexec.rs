@@ -78,8 +78,9 @@ impl Version {
 }
 
 /// The line that builds an engine of the model in `path`. For inputs of dynamic shape it proposes an
-/// optimization profile: batches of 1 to 8, other sizes as are usual for images and text.
-pub fn trtexec_line(path: &Path, m: &Model, version: Version) -> String {
+/// optimization profile: batches of 1 to 8, other sizes as are usual for images and text. `dims`
+/// says the likeliest size of open dims, by symbol or as `input:axis`; later ones win.
+pub fn trtexec_line(path: &Path, m: &Model, version: Version, dims: &[(String, i64)]) -> String {
     let engine = path.with_extension("engine");
     let mut line = format!("trtexec --onnx={}", quoted(&path.display().to_string()));
     if version.takes_strongly_typed() {
@@ -96,23 +97,32 @@ pub fn trtexec_line(path: &Path, m: &Model, version: Version) -> String {
     }
     for (flag, pick) in [("minShapes", 0), ("optShapes", 1), ("maxShapes", 2)] {
         let shapes: Vec<String> =
-            inputs.iter().filter_map(|v| profile(&m.graph, *v, pick)).collect();
+            inputs.iter().filter_map(|v| profile(&m.graph, *v, pick, dims)).collect();
         line += &format!(" --{flag}={}", quoted(&shapes.join(",")));
     }
     line
 }
 
 /// `name:AxBxC` for one end of the optimization profile.
-fn profile(g: &Graph, input: ValueId, pick: usize) -> Option<String> {
+fn profile(g: &Graph, input: ValueId, pick: usize, dims: &[(String, i64)]) -> Option<String> {
     let value = g.value(input);
     let shape = value.shape()?;
     let name = match value.name() {
         name if name.contains([':', ',']) => format!("'{name}'"),
         name => name.to_owned(),
     };
-    let dims: Vec<String> =
-        (0..shape.len()).map(|i| proposal(shape, i)[pick].to_string()).collect();
-    Some(if dims.is_empty() { format!("{name}:1") } else { format!("{name}:{}", dims.join("x")) })
+    let likely = |axis: usize| {
+        let dim_name =
+            shape[axis].name().map_or_else(|| format!("{}:{axis}", value.name()), str::to_owned);
+        dims.iter().rev().find(|(n, _)| *n == dim_name).map(|(_, size)| *size)
+    };
+    let size = |axis: usize| {
+        let [min, opt, max] = proposal(shape, axis);
+        let opt = if shape[axis].known().is_some() { opt } else { likely(axis).unwrap_or(opt) };
+        [min.min(opt), opt, max.max(opt)][pick].to_string()
+    };
+    let sizes: Vec<String> = (0..shape.len()).map(size).collect();
+    Some(if sizes.is_empty() { format!("{name}:1") } else { format!("{name}:{}", sizes.join("x")) })
 }
 
 /// Smallest, likeliest and largest size of an axis.
@@ -157,7 +167,7 @@ mod tests {
     }
 
     fn line(m: &Model, version: &str) -> String {
-        trtexec_line(Path::new("out/m.onnx"), m, version.parse().expect("version"))
+        trtexec_line(Path::new("out/m.onnx"), m, version.parse().expect("version"), &[])
     }
 
     #[test]
@@ -185,6 +195,16 @@ mod tests {
         assert!(line.ends_with(
             "--minShapes=images:1x3x32x224 --optShapes=images:1x3x320x224 --maxShapes=images:8x3x1280x224"
         ));
+    }
+
+    #[test]
+    fn sizes_of_the_data_are_the_likeliest() {
+        let m = model(vec![Dim::symbol("n"), Dim::Known(3), Dim::Unknown, Dim::symbol("w")], false);
+        let dims = [("w".to_owned(), 2048), ("images:2".to_owned(), 48)];
+        let line = trtexec_line(Path::new("m.onnx"), &m, "11".parse().expect("version"), &dims);
+        assert!(line.ends_with(
+            "--minShapes=images:1x3x32x32 --optShapes=images:1x3x48x2048 --maxShapes=images:8x3x1280x2048"
+        ), "{line}");
     }
 
     #[test]
