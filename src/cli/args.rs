@@ -9,20 +9,20 @@ use crate::onnx::{self, ExternalData, SaveOptions};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
-    /// Where to write the result [default: beside the model].
+    /// Where to write the result [default: beside the model]
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
-    /// Overwrite the output file.
+    /// Overwrite the output file
     #[arg(long)]
     pub(super) force: bool,
-    /// Put weights of at least SIZE (such as 1K, 64M) into one file beside the model.
+    /// Put weights of at least SIZE (such as 1K, 64M) into one file beside the model
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true,
           default_missing_value = "1K", value_parser = parse_size)]
     pub(super) external_data: Option<usize>,
-    /// Print the report as JSON.
+    /// Print the report as JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Print nothing but errors.
+    /// Print nothing but errors
     #[arg(short, long)]
     pub(super) quiet: bool,
 }
@@ -31,7 +31,7 @@ impl OutputArgs {
     /// The output file: as given, or `<stem>.<suffix>.onnx` beside the model.
     ///
     /// # Errors
-    /// When it exists and may not be overwritten, or its folder is missing.
+    /// When it exists and may not be overwritten, or its folder is missing
     pub(super) fn path(&self, model: &Path, suffix: &str) -> anyhow::Result<PathBuf> {
         let path = self.output.clone().unwrap_or_else(|| {
             let stem = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -49,7 +49,7 @@ impl OutputArgs {
         Ok(path)
     }
 
-    /// Writes the result.
+    /// Writes the result
     pub(super) fn save(&self, model: &Model, path: &Path) -> anyhow::Result<()> {
         let external_data = match self.external_data {
             Some(from) => ExternalData::Above(from),

@@ -8,7 +8,7 @@ use super::{Cli, Outcome};
 /// Print a completion script for a shell.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The shell.
+    /// The shell
     shell: Shell,
 }
 

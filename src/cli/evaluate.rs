@@ -15,7 +15,7 @@ use crate::{engine, onnx};
 /// Measure the accuracy of classifiers on labelled data.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The models.
+    /// The models
     #[arg(required = true)]
     models: Vec<PathBuf>,
     #[command(flatten)]

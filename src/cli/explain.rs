@@ -7,7 +7,7 @@ use crate::pass;
 /// Print the page of a pass, or the list of all passes.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Name of the pass; without it, all passes are listed.
+    /// Name of the pass; without it, all passes are listed
     pass: Option<String>,
 }
 

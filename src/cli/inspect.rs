@@ -14,22 +14,22 @@ use crate::report::inspect::{self, Layer, Port, Summary};
 /// Show what is in a model: size, cost, precision, dims. Several models stand side by side.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The models.
+    /// The models
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// List every op that has weights.
+    /// List every op that has weights
     #[arg(long)]
     layers: bool,
-    /// List the type of every value.
+    /// List the type of every value
     #[arg(long)]
     shapes: bool,
-    /// Read the weights and report the share of zeros.
+    /// Read the weights and report the share of zeros
     #[arg(long)]
     weights: bool,
-    /// Size of a symbolic dim, such as batch=8; `input:axis=8` for a dim without a name.
+    /// Size of a symbolic dim, such as batch=8; `input:axis=8` for a dim without a name
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, i64)>,
-    /// Print JSON: a list with one entry for each model.
+    /// Print JSON: a list with one entry for each model
     #[arg(long)]
     json: bool,
 }

@@ -14,18 +14,18 @@ use crate::onnx::{self, Format, SaveOptions, text};
 /// written, in the format that the extension names: `.onnx`, `.onnxtxt`, `.textproto` or `.json`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The model.
+    /// The model
     model: PathBuf,
-    /// Write to this file instead of the terminal.
+    /// Write to this file instead of the terminal
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// Overwrite the output file.
+    /// Overwrite the output file
     #[arg(long)]
     force: bool,
-    /// Show at most so many elements of a tensor [default: 8, or all with --output].
+    /// Show at most so many elements of a tensor [default: 8, or all with --output]
     #[arg(long, value_name = "N")]
     max_elements: Option<usize>,
-    /// Print only nodes whose name, operator or output matches this glob pattern.
+    /// Print only nodes whose name, operator or output matches this glob pattern
     #[arg(long, value_name = "PATTERN")]
     node: Option<String>,
 }

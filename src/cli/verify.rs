@@ -17,9 +17,9 @@ const SAMPLES: usize = 4;
 /// Compare the outputs of two models on the same inputs.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The original.
+    /// The original
     original: PathBuf,
-    /// The result.
+    /// The result
     result: PathBuf,
     #[command(flatten)]
     data: DataOptions,

@@ -22,8 +22,8 @@ pub enum LoadError {
     NoGraph,
     #[error("line {line}: {what}")]
     Text { line: usize, what: String },
-    #[error("tensor {name:?} is malformed")]
-    Tensor { name: String, source: TensorError },
+    #[error("tensor {name:?}: {why}")]
+    Tensor { name: String, why: TensorError },
     #[error("tensor {name:?} has {what}")]
     TensorField { name: String, what: String },
     #[error("external data of tensor {name:?}: {what}")]

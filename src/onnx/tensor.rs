@@ -40,7 +40,7 @@ pub(super) fn read(t: &pb::TensorProto, files: &mut ExternalFiles) -> Result<Ten
     } else {
         Tensor::new(dtype, dims, data)
     };
-    let mut tensor = tensor.map_err(|source| LoadError::Tensor { name: name(), source })?;
+    let mut tensor = tensor.map_err(|why| LoadError::Tensor { name: name(), why })?;
     let info = TensorInfo {
         name: String::new(),
         doc: t.doc_string().to_owned(),

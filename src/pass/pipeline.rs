@@ -8,34 +8,49 @@ use crate::passes::*;
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     only: Option<Vec<String>>,
+    enabled: Vec<String>,
     disabled: Vec<String>,
 }
 
 impl Selection {
-    /// Runs all passes but `disabled`, or, if `only` is not empty, just those.
+    /// Runs all passes but `disabled` and those that wait to be `enabled`, or, if `only` is not
+    /// empty, just those.
     ///
     /// # Errors
     /// When a name is no pass.
-    pub fn new(only: &[String], disabled: &[String]) -> Result<Selection, PassError> {
-        for name in only.iter().chain(disabled) {
+    pub fn new(
+        only: &[String],
+        enabled: &[String],
+        disabled: &[String],
+    ) -> Result<Selection, PassError> {
+        for name in only.iter().chain(enabled).chain(disabled) {
             if find_pass(name).is_none() {
                 let valid: Vec<&str> = all_passes().map(|p| p.name).collect();
                 return Err(PassError::UnknownPass { name: name.clone(), valid: valid.join(", ") });
             }
         }
-        let only = Some(only.to_vec()).filter(|o| !o.is_empty());
-        Ok(Selection { only, disabled: disabled.to_vec() })
+        Ok(Selection {
+            only: Some(only.to_vec()).filter(|o| !o.is_empty()),
+            enabled: enabled.to_vec(),
+            disabled: disabled.to_vec(),
+        })
     }
 
     /// The pass with this name may run.
     pub fn allows(&self, name: &str) -> bool {
         let is = |n: &String| n == name;
-        self.only.as_ref().is_none_or(|o| o.iter().any(is)) && !self.disabled.iter().any(is)
+        let asked_for = self.enabled.iter().any(is)
+            || match &self.only {
+                Some(only) => only.iter().any(is),
+                None => !ON_REQUEST.iter().any(|p| p.info().name == name),
+            };
+        asked_for && !self.disabled.iter().any(is)
     }
 }
 
 /// Passes over the whole model that run, before all others, only where they are asked for by name.
-static ON_REQUEST: &[&dyn Pass] = &[&inline_functions::InlineFunctions];
+static ON_REQUEST: &[&dyn Pass] =
+    &[&freeze_inputs::FreezeInputs, &inline_functions::InlineFunctions];
 
 /// Passes over the whole model that run first.
 static NORMALIZE: &[&dyn Pass] = &[
@@ -114,9 +129,7 @@ pub fn find_pass(name: &str) -> Option<&'static PassInfo> {
 /// When a pass breaks the graph.
 pub fn simplify(m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
     cx.room = room(m, &cx.limits);
-    if cx.selection.only.is_some() {
-        run_passes(ON_REQUEST, m, cx)?;
-    }
+    run_passes(ON_REQUEST, m, cx)?;
     run_passes(NORMALIZE, m, cx)?;
     loop {
         let before = revision(m);

@@ -19,6 +19,7 @@ pub(crate) mod eliminate_noop;
 pub(crate) mod eliminate_unit;
 pub(crate) mod fold_constants;
 pub(crate) mod fold_reshape_shape;
+pub(crate) mod freeze_inputs;
 pub(crate) mod fuse_bias;
 pub(crate) mod fuse_conv_bn;
 pub(crate) mod fuse_gather_unsqueeze;

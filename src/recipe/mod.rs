@@ -52,16 +52,19 @@ pub enum Step {
 #[command(next_help_heading = "Simplify")]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SimplifyOptions {
-    /// Run only these passes.
+    /// Run only these passes
     #[arg(long, value_delimiter = ',', value_name = "PASS")]
     pub only: Vec<String>,
-    /// Leave these passes out.
+    /// Run these passes, too, which else wait to be asked for: freeze-inputs, inline-functions
+    #[arg(long, value_delimiter = ',', value_name = "PASS")]
+    pub enable: Vec<String>,
+    /// Leave these passes out
     #[arg(long, value_delimiter = ',', value_name = "PASS")]
     pub disable: Vec<String>,
-    /// Folding a constant may add at most this many bytes to the file.
+    /// Folding a constant may add at most this many bytes to the file
     #[arg(long, value_name = "BYTES")]
     pub fold_limit: Option<usize>,
-    /// Stop after this many edits, to find the one that goes wrong.
+    /// Stop after this many edits, to find the one that goes wrong
     #[arg(long, value_name = "N")]
     pub stop_after: Option<usize>,
 }
@@ -70,10 +73,10 @@ pub struct SimplifyOptions {
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct VerifyOptions {
-    /// Do not run original and result against each other.
+    /// Do not run original and result against each other
     #[arg(id = "no-verify", long = "no-verify")]
     pub skip: bool,
-    /// Number of samples to compare on.
+    /// Number of samples to compare on
     #[arg(id = "verify-samples", long = "verify-samples", default_value_t = 2, value_name = "N")]
     pub samples: usize,
 }

@@ -86,6 +86,7 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
     if needs_engine {
         runner.engine = Some(engine::by_name(&recipe.engine)?);
     }
+    runner.warn_of_overridable(original);
     let dims = sizes(recipe, original)?;
     let before = summarize(original, &dims);
     let mut model = original.clone();
@@ -153,6 +154,22 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn engine(&self) -> &dyn Engine {
         self.engine.as_deref().expect("invariant: loaded when a step needs it")
+    }
+
+    /// Files of IR version 3 and older list all weights among the inputs.
+    fn warn_of_overridable(&mut self, m: &Model) {
+        let g = &m.graph;
+        let n = g.inputs().iter().filter(|v| g.initializer(**v).is_some()).count();
+        let frozen = |s: &Step| match s {
+            Step::Simplify(o) => o.enable.iter().chain(&o.only).any(|p| p == "freeze-inputs"),
+            _ => false,
+        };
+        if n > 0 && !self.recipe.step.iter().any(frozen) {
+            self.warnings.push(format!(
+                "{n} inputs have a default, so callers may replace it and nothing counts on it; \
+                 `simplify --enable freeze-inputs` makes constants of them"
+            ));
+        }
     }
 
     fn step(
@@ -259,7 +276,7 @@ fn simplify(
 ) -> Result<SimplifyReport, RecipeError> {
     let mut cx = Cx {
         limits: Limits { fold_growth: o.fold_limit },
-        selection: Selection::new(&o.only, &o.disable)?,
+        selection: Selection::new(&o.only, &o.enable, &o.disable)?,
         explain,
         stop_after: o.stop_after,
         ..Cx::default()

@@ -93,11 +93,13 @@ pub fn compare(
         interface: interface::differences(original, result),
         outputs: Vec::new(),
     };
-    let before = match engine.prepare(original, &[]) {
+    let (before, after) =
+        rayon::join(|| engine.prepare(original, &[]), || engine.prepare(result, &[]));
+    let before = match before {
         Ok(session) => session,
         Err(e) => return Verification { verdict: Verdict::NotVerified(e.to_string()), ..v },
     };
-    let after = match engine.prepare(result, &[]) {
+    let after = match after {
         Ok(session) => session,
         Err(e) => return Verification { verdict: result_fails(&e), ..v },
     };
