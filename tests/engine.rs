@@ -316,6 +316,10 @@ fn zoo_model(path: &Path, ort: Option<&dyn Engine>) -> String {
             }
             signal += y * y;
         }
+        // NaN on one side only makes the noise NaN.
+        if !noise.is_finite() {
+            return format!("MISMATCH {noise}: not finite where the other is");
+        }
         if noise > 0.0 {
             worst = worst.min(10.0 * (signal / noise).log10());
         }
