@@ -116,7 +116,7 @@ fn what_is_written() {
 }
 
 #[test]
-fn it_computes_nearly_the_same_and_bias_correction_helps() {
+fn it_computes_nearly_the_same() {
     for method in [Method::Minmax, Method::Percentile, Method::Mse, Method::Auto] {
         let o = QuantizeOptions { method, ..QuantizeOptions::default() };
         let (float, m, _) = quantized(BLOCK, &o);
