@@ -23,6 +23,7 @@ mod names;
 mod op;
 mod order;
 mod patch;
+mod poly;
 mod shape;
 mod spelling;
 mod tensor;
@@ -36,7 +37,8 @@ pub use model::{Function, Model, attr_tensors, count_nodes, for_each_graph, opse
 pub use op::Op;
 pub use order::Cycle;
 pub use patch::{Miss, Patch, Ref};
-pub use shape::{Atom, Dim, DimOp, Poly, Shape, known_sizes};
+pub use poly::{Atom, DimOp, Poly};
+pub use shape::{Dim, Shape, known_sizes};
 pub use spelling::Spelling;
 pub use tensor::{Element, Tensor, TensorData, TensorError, TensorInfo, element_count};
 pub use value::{Notes, TensorType, Type, Value};
