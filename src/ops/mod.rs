@@ -3,7 +3,7 @@
 //! Passes ask the schema instead of naming operators. The defaults of [`OpSchema::new`] are the
 //! safe answers: unknown shape, pinned axes, no cost known, never quantized, never folded natively.
 //!
-//! To add an operator: write its schema in the file of its family and its line in [`TABLE`].
+//! To add an operator: write its schema in the file of its family and its line in `TABLE`.
 
 mod activation;
 mod arith;

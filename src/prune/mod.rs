@@ -2,7 +2,7 @@
 //!
 //! Channels are followed from the weights that make them through the graph, by the operators' axis
 //! rules ([`crate::ops::axes`]), until every tensor that carries them and every weight that
-//! consumes them is known ([`Trace`](trace)). Indices that can only be removed together form a
+//! consumes them is known (`Trace`). Indices that can only be removed together form a
 //! class; classes whose removal is interchangeable form a [`Group`]. Of each group that can be
 //! proven safe the least important choices are cut; a group that reaches a graph input or output,
 //! an unknown operator, a subgraph, or anything else that its rule cannot follow is left alone, and

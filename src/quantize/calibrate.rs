@@ -81,7 +81,7 @@ const MOST_CLIPPED: f64 = 0.01;
 /// spread evenly over those that are not empty; `i` from 128 on; of equal divergences the largest
 /// `i`. Zeros do not sway it: the first bin counts as the second.
 ///
-/// One thing is added: no `i` that would clip more than [`MOST_CLIPPED`]. Elements beyond the
+/// One thing is added: no `i` that would clip more than `MOST_CLIPPED`. Elements beyond the
 /// threshold cost nothing where they join a spike, such as the background of images.
 pub fn entropy_threshold(h: &Histogram) -> f32 {
     let mut bins: Vec<f64> = h.counts().bins.iter().map(|&n| n as f64).collect();

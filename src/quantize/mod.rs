@@ -3,7 +3,7 @@
 //!
 //! [`quantize`] plans where pairs go ([`placement`]), calibrates their ranges on data ([`observe`],
 //! [`calibrate`]) and writes them ([`insert`]). What it writes passes
-//! [`check_qdq`](crate::target::tensorrt::check_qdq). The model should be simplified before, so that
+//! [`check_qdq`]. The model should be simplified before, so that
 //! batch normalization is folded; constant folding behind it leaves DequantizeLinear alone.
 
 mod bias;

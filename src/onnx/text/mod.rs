@@ -30,7 +30,7 @@ pub struct PrintOptions {
     pub nodes: Option<globset::GlobMatcher>,
 }
 
-/// Reads a model. External data are not looked for; [`load`](super::load) of a file does that.
+/// Reads a model. External data are not looked for; [`load`] of a file does that.
 ///
 /// # Errors
 /// [`LoadError::Text`] with the line where the text is not of the syntax; the other errors where

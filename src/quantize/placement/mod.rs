@@ -1,7 +1,7 @@
 //! Where Q/DQ pairs go: the placement rules, one file for each family.
 //!
-//! Linear ops are the anchors: each is quantized unless a rule of [`veto`] says why not. Their
-//! inputs get pairs; then [`EXTENSIONS`] add readers where TensorRT fuses or keeps INT8 flowing:
+//! Linear ops are the anchors: each is quantized unless a rule of `veto` says why not. Their
+//! inputs get pairs; then `EXTENSIONS` add readers where TensorRT fuses or keeps INT8 flowing:
 //! residual additions, Concat, pools. A tensor has at most one pair, which all its quantized readers
 //! share (N14); nothing is placed behind an op for its own sake (N1, N2), inside softmax,
 //! normalization or activation functions (N9, N11) or on constants (N18).
