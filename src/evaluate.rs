@@ -11,7 +11,6 @@ use crate::verify::largest;
 
 /// Accuracy of one model.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Evaluation {
     /// Labelled samples.
     pub samples: usize,

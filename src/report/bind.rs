@@ -124,7 +124,8 @@ fn name_axes(g: &mut Graph) -> BTreeMap<String, bool> {
         let rank = shape.len();
         let mut renamed = shape.clone();
         for (axis, dim) in renamed.iter_mut().enumerate() {
-            if !dim.is_some() {
+            // Unknown, or a size of its own that inference made up.
+            if dim.known().is_none() && dim.name().is_none() {
                 *dim = Dim::symbol(&format!("{input}:{axis}"));
             }
             let Some(name) = dim.name() else { continue };

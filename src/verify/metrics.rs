@@ -6,7 +6,6 @@ use crate::ir::{DType, Tensor};
 
 /// How the output of one model differs from the other's, over all samples.
 #[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct OutputDiff {
     /// Name of the output.
     pub name: String,

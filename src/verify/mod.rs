@@ -30,7 +30,6 @@ use tolerance::Tolerance;
 
 /// What a comparison found.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Verification {
     /// The outcome.
     pub verdict: Verdict,
