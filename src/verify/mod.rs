@@ -3,9 +3,9 @@
 //! # When two models agree
 //! Names, order and types of inputs and outputs are the same. Integer, bool and string outputs are
 //! equal. Float outputs differ by no more than `256 · √depth · ε` of the largest absolute value
-//! that the original put out there (of one, behind a sigmoid or softmax), with `ε` the rounding of the output's type and `depth` the
-//! number of ops on the longest path through the original: float addition in another order stays
-//! well below that, a wrong model does not. Where a few elements differ more, as behind a division
+//! that the original put out there (of one, behind a sigmoid or softmax), with `ε` the rounding of
+//! the output's type and `depth` the number of ops on the longest path through the original: float
+//! addition in another order stays well below that, a wrong model does not. Where a few elements differ more, as behind a division
 //! by something tiny, a signal-to-difference ratio of 60 dB is agreement too. In models that round
 //! or choose inside (quantize, compare, sort), where a last bit may tip a step, 30 dB are, and 99 %
 //! of equal elements in outputs that are no floats. And where the original itself, fed inputs that
