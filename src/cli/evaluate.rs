@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::Outcome;
 use super::output::say;
 use super::progress::Bar;
+use super::{Outcome, output};
 use crate::data::{self, DataOptions};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::{engine, onnx};
@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         rows.push(Row { model: path.clone(), found });
     }
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&rows)?);
+        output::json(&rows)?;
     } else if !args.quiet {
         print_table(&rows);
     }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::Outcome;
 use super::args::load;
 use super::output::say;
 use super::progress::Bar;
+use super::{Outcome, output};
 use crate::data::{self, DataOptions, Source, Taken};
 use crate::engine;
 use crate::pass::Semantics;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     drop(bar);
     let missed = missed_goals(args, &found);
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&found)?);
+        output::json(&found)?;
     } else if !args.quiet && !matches!(found.verdict, Verdict::NotVerified(_)) {
         print_table(&found);
     }

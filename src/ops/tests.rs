@@ -1,18 +1,9 @@
 //! Inference and kernels, on one-line models.
 
-use super::{EvalCx, schema, schemas};
+use super::{EvalCx, schema};
 use crate::ir::{Graph, Tensor, Type};
 use crate::onnx::text;
 use crate::pass::infer_graph;
-
-#[test]
-fn every_operator_stands_once_in_the_table() {
-    let mut names: Vec<&str> = schemas().map(|s| s.op_type).collect();
-    names.sort_unstable();
-    let all = names.len();
-    names.dedup();
-    assert_eq!(names.len(), all);
-}
 
 /// The graph of a model with inputs and initializers as given and `body` making `y`.
 fn graph(opset: i64, inputs: &str, constants: &str, body: &str) -> Graph {

@@ -130,7 +130,10 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
 /// Sizes for the open dims of the inputs: what the data have, and what the user says.
 fn sizes(recipe: &Recipe, original: &Model) -> Result<Vec<(String, i64)>, RecipeError> {
     let given = recipe.data.bindings()?;
-    if let Some(stray) = summarize(original, &[]).stray_dim(&given) {
+    // Summing up a model infers all its shapes: only where there is a name to look for.
+    if !given.is_empty()
+        && let Some(stray) = summarize(original, &[]).stray_dim(&given)
+    {
         return Err(stray.into());
     }
     let mut dims = match recipe.data.data.is_empty() {
