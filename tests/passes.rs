@@ -7,6 +7,8 @@
 //!
 //! Cases whose name begins with `miss_` must not change, all others must.
 
+#[path = "passes/documented.rs"]
+mod documented;
 mod support;
 
 use std::cell::RefCell;
