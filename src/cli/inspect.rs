@@ -136,7 +136,10 @@ fn rows(table: &mut Table, reports: &[Report]) {
         ("precision", precision),
         ("zeros", |r| r.sparsity.map(percent).unwrap_or_default()),
         ("peak activations", |r| match r.summary.peak_activation_bytes {
-            Some(n) => bytes(n),
+            Some(n) => match r.summary.peak_activation_op.as_deref() {
+                Some(op) if !op.is_empty() => format!("{}\nat {op}", bytes(n)),
+                _ => bytes(n),
+            },
             None => match r.summary.free.is_empty() {
                 true => "unknown: some sizes depend on data".into(),
                 false => format!("depend on {}", r.summary.free.join(", ")),

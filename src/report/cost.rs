@@ -1,6 +1,6 @@
-//! What ops cost: multiply-accumulates, weights, precision and memory.
+//! What ops cost: multiply-accumulates, weights and precision.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::inspect::{constant, is_param};
 use crate::ir::{Dim, Graph, OpId, Tensor, ValueId};
@@ -175,44 +175,4 @@ fn precision(g: &Graph, id: OpId) -> String {
         (_, (y, true)) if constant(g, y).is_some() => format!("{} weights", name(y)),
         _ => name(a),
     }
-}
-
-/// Bytes of the values that are alive at once, at most, when ops run in order: from the op that
-/// makes a value to the last one that reads it. What only depends on constants is no activation.
-pub(super) fn peak_activation_bytes(g: &Graph) -> Option<usize> {
-    let order = g.order();
-    let at: BTreeMap<OpId, usize> = order.iter().enumerate().map(|(i, op)| (*op, i)).collect();
-    let mut fixed: BTreeSet<ValueId> = BTreeSet::new();
-    let mut change = vec![0i64; order.len() + 2];
-    let mut alive = |v: ValueId, from: usize| -> Option<()> {
-        let uses = g.uses(v).into_iter().filter_map(|(op, _)| at.get(&op)).max();
-        let last = if g.is_output(v) { order.len() } else { uses.map_or(from, |&i| i) };
-        let value = g.value(v);
-        let n = value.sizes()?.into_iter().try_fold(1usize, usize::checked_mul)?;
-        let bytes = i64::try_from(value.dtype()?.byte_len(n)?).ok()?;
-        change[from] += bytes;
-        change[last + 1] -= bytes;
-        Some(())
-    };
-    for v in super::inspect::fed_inputs(g) {
-        alive(v, 0)?;
-    }
-    for (i, op) in order.iter().enumerate() {
-        let constant = g.reads(*op).all(|v| g.is_const(v) || fixed.contains(&v))
-            && ops::schema(g.op(*op)).is_some_and(|s| s.deterministic);
-        for v in g.results(*op).into_iter().flatten() {
-            if constant {
-                fixed.insert(v);
-            } else {
-                alive(v, i)?;
-            }
-        }
-    }
-    let mut now = 0i64;
-    let mut peak = 0;
-    for c in change {
-        now += c;
-        peak = peak.max(now);
-    }
-    usize::try_from(peak).ok()
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::bind::{self, Binding};
-use super::cost;
+use super::{cost, liveness};
 use crate::ir::{
     Atom, DType, Dim, Graph, Model, OpId, Tensor, TensorData, ValueId, for_each_graph,
 };
@@ -55,9 +55,11 @@ pub struct Summary {
     pub int8_macs: Option<f64>,
     /// Weighted ops by what they compute in.
     pub precisions: BTreeMap<String, usize>,
-    /// Bytes of values that are alive at once, at most, when ops run in order and none works in
-    /// place.
+    /// Bytes of activations that are alive at once, at most, as [`Liveness`](liveness::Liveness)
+    /// counts them.
     pub peak_activation_bytes: Option<usize>,
+    /// The op while which they are.
+    pub peak_activation_op: Option<String>,
 }
 
 /// A graph input or output.
@@ -139,6 +141,8 @@ pub fn summarize(model: &Model, dims: &[(String, i64)]) -> Summary {
     let int8 = weighted.iter().filter(|c| c.precision == "int8").count();
     let macs = costs.macs.known();
     let stored = stored_bytes(model);
+    let (peak_activation_bytes, peak_activation_op) =
+        liveness::of_graph(g).map(|l| (l.peak_bytes, l.peak_op)).unzip();
     Summary {
         ir_version: model.ir_version,
         opsets: model.opsets.iter().map(|(d, v)| (domain_name(d).to_owned(), *v)).collect(),
@@ -161,7 +165,8 @@ pub fn summarize(model: &Model, dims: &[(String, i64)]) -> Summary {
         int8_ops: share(int8 as f64, weighted.len() as f64),
         int8_macs: macs.map(|all| share(costs.int8.known().unwrap_or(0) as f64, all as f64)),
         precisions,
-        peak_activation_bytes: cost::peak_activation_bytes(g),
+        peak_activation_bytes,
+        peak_activation_op,
     }
 }
 

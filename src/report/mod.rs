@@ -3,3 +3,4 @@
 mod bind;
 mod cost;
 pub mod inspect;
+pub mod liveness;
