@@ -30,6 +30,7 @@
 //! ```
 pub mod cli;
 pub mod data;
+pub mod diff;
 pub mod engine;
 pub mod evaluate;
 pub mod ir;

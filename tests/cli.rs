@@ -204,6 +204,26 @@ fn verify_tells_models_apart() {
 }
 
 #[test]
+fn diff_tells_what_changed() {
+    let dir = Scratch::new();
+    let out = dir.path("pruned.onnx");
+    let args = ["prune", RESNET, "--ratio", "0.25", "-o", &out, "--no-verify", "--quiet"];
+    assert_eq!(lapidary(&args).status.code(), Some(0));
+    let same = json(&["diff", RESNET, RESNET, "--exit-code", "--json"]);
+    assert_eq!(same["different"], false);
+    assert_eq!(same["effort"]["read_bytes"], 0);
+    let found = json(&["diff", RESNET, &out, "--json"]);
+    assert_eq!((&found["nodes"]["added"], &found["nodes"]["removed"]), (&0.into(), &0.into()));
+    assert!(found["nodes"]["changed"].as_u64() > Some(5), "{}", found["nodes"]);
+    let weights = found["graphs"][0]["nodes"][0]["weights"].as_array().expect("a list");
+    assert!(weights.iter().any(|w| w["before"] != w["after"]), "{weights:?}");
+    assert_eq!(lapidary(&["diff", RESNET, &out, "--exit-code", "--quiet"]).status.code(), Some(1));
+    assert_eq!(lapidary(&["diff", RESNET, &out, "--quiet"]).status.code(), Some(0));
+    let page = lapidary(&["diff", RESNET, &out, "--markdown"]);
+    assert!(String::from_utf8_lossy(&page.stdout).contains("| | before | after | change |"));
+}
+
+#[test]
 fn unknown_passes_are_an_error() {
     let dir = Scratch::new();
     let args = ["simplify", RESNET, "-o", &dir.path("o.onnx"), "--disable", "fuse-everything"];

@@ -3,6 +3,7 @@
 mod args;
 mod change;
 mod completions;
+mod diff;
 mod evaluate;
 mod explain;
 mod inspect;
@@ -36,6 +37,7 @@ enum Command {
     Verify(verify::Args),
     Evaluate(evaluate::Args),
     Inspect(inspect::Args),
+    Diff(diff::Args),
     Print(print::Args),
     Explain(explain::Args),
     Completions(completions::Args),
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -158,18 +159,57 @@ fn confined(folder: &Path, location: &str) -> Result<PathBuf, String> {
     Ok(real)
 }
 
-/// Maps a file without reading it.
+/// Maps a file without reading it. As long as a map lives, mapping the same file again gives the
+/// same bytes at the same place, so that tensors of two models that share a file are seen to be the
+/// same.
 pub(crate) fn map_file(path: &Path) -> std::io::Result<Bytes> {
     let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
-    if file.metadata()?.len() == 0 {
+    if meta.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: a map is unsound only if the file shrinks or changes while it lives. Lapidary never
-    // writes to a file in place (it renames a finished one over it); that others do not is the
-    // contract of every tool that maps models.
-    let map = unsafe { Mmap::map(&file)? };
-    Ok(Bytes::from_owner(map))
+    let key = identity(&meta);
+    let mut maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+    maps.retain(|(_, map)| map.strong_count() > 0);
+    let known = maps.iter().find(|(k, _)| key.is_some() && *k == key).and_then(|m| m.1.upgrade());
+    let map = match known {
+        Some(map) => map,
+        None => {
+            // SAFETY: a map is unsound only if the file shrinks or changes while it lives. Lapidary
+            // never writes to a file in place (it renames a finished one over it); that others do
+            // not is the contract of every tool that maps models.
+            let map = Arc::new(unsafe { Mmap::map(&file)? });
+            maps.push((key, Arc::downgrade(&map)));
+            map
+        }
+    };
+    Ok(Bytes::from_owner(Shared(map)))
+}
+
+/// Device, inode, size and time of change of a file; `None` where the system has no such thing.
+type Identity = Option<(u64, u64, u64, (i64, i64))>;
+
+/// Maps that may still be alive.
+static MAPS: Mutex<Vec<(Identity, Weak<Mmap>)>> = Mutex::new(Vec::new());
+
+struct Shared(Arc<Mmap>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(unix)]
+fn identity(meta: &std::fs::Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    Some((meta.dev(), meta.ino(), meta.len(), (meta.mtime(), meta.mtime_nsec())))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &std::fs::Metadata) -> Identity {
+    None
 }

@@ -35,7 +35,7 @@ pub struct OutputDiff {
 
 /// Sums over samples, from which an [`OutputDiff`] is made.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     dtype: Option<DType>,
     different_bits: bool,
     max_abs: f64,
@@ -55,7 +55,7 @@ pub(super) struct Sums {
 
 impl Sums {
     /// Adds one sample.
-    pub(super) fn add(&mut self, a: &Tensor, b: &Tensor) {
+    pub(crate) fn add(&mut self, a: &Tensor, b: &Tensor) {
         self.dtype = Some(a.dtype());
         if a.dtype() != b.dtype() || a.dims() != b.dims() {
             let show = |t: &Tensor| format!("{}{:?}", t.dtype(), t.dims());
@@ -119,7 +119,7 @@ impl Sums {
         }
     }
 
-    pub(super) fn merge(&mut self, o: &Sums) {
+    pub(crate) fn merge(&mut self, o: &Sums) {
         self.dtype = self.dtype.or(o.dtype);
         self.different_bits |= o.different_bits;
         self.max_abs = self.max_abs.max(o.max_abs);
@@ -139,7 +139,7 @@ impl Sums {
         }
     }
 
-    pub(super) fn finish(&self, name: &str) -> OutputDiff {
+    pub(crate) fn finish(&self, name: &str) -> OutputDiff {
         let share = |a: u64, n: u64| (n > 0).then(|| a as f64 / n as f64);
         let length = (self.signal * self.other).sqrt();
         OutputDiff {

@@ -19,8 +19,7 @@ mod tolerance;
 use serde::Serialize;
 
 pub use metrics::OutputDiff;
-use metrics::Sums;
-pub(crate) use metrics::largest;
+pub(crate) use metrics::{Sums, largest};
 
 use crate::data::{Source, Taken};
 use crate::engine::{Engine, Feeds, Progress, Session, all_cores, for_each_sample};
