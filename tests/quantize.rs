@@ -8,6 +8,8 @@ mod linter;
 mod placement;
 #[path = "quantize/residual.rs"]
 mod residual;
+#[path = "quantize/targets.rs"]
+mod targets;
 #[path = "quantize/weights.rs"]
 mod weights;
 #[path = "quantize/whole.rs"]

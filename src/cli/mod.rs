@@ -2,6 +2,7 @@
 
 mod args;
 mod change;
+mod check;
 mod completions;
 mod diff;
 mod evaluate;
@@ -34,6 +35,7 @@ enum Command {
     Simplify(Box<simplify::Args>),
     Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
+    Check(check::Args),
     Verify(verify::Args),
     Evaluate(evaluate::Args),
     Inspect(inspect::Args),
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Simplify(args) => simplify::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -169,7 +169,7 @@ fn is_fresh(dim: &Dim) -> bool {
 }
 
 /// Infers over the main graph and the bodies of local functions.
-pub(super) fn infer_model(m: &mut Model, report: &mut dyn FnMut(String, String)) {
+pub fn infer_model(m: &mut Model, report: &mut dyn FnMut(String, String)) {
     let opset = m.default_opset();
     infer_graph(&mut m.graph, opset, report);
     for f in &mut m.functions {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use driver::run_rewrites;
 pub use hashes::Hashes;
-pub use infer::{infer_graph, infer_op};
+pub use infer::{infer_graph, infer_model, infer_op};
 pub use pipeline::{Selection, all_passes, find_pass, simplify};
 pub use visit::{visit_graphs, visit_model};
 

@@ -30,7 +30,7 @@ use crate::data::Source;
 use crate::engine::{Engine, Progress, RunError};
 use crate::ir::{Graph, Model, OpId, ValueId};
 use crate::pass::{RaiseError, raise_opset};
-use crate::target::tensorrt::{Finding, check_qdq};
+use crate::target::{Finding, tensorrt::check_qdq};
 use calibrate::Threshold;
 use collect::{Channels, Collector, Stats, Taps};
 

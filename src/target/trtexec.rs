@@ -66,6 +66,11 @@ impl Default for Version {
 }
 
 impl Version {
+    /// It is this version or a later one; without a minor version it is the newest of its major.
+    pub fn at_least(self, major: u32, minor: u32) -> bool {
+        self.major > major || (self.major == major && self.minor.is_none_or(|have| have >= minor))
+    }
+
     /// Every network is strongly typed.
     fn always_strongly_typed(self) -> bool {
         self.major >= 11
@@ -73,7 +78,7 @@ impl Version {
 
     /// Types come from the file on request, and precision flags are deprecated.
     fn takes_strongly_typed(self) -> bool {
-        self.major == 10 && self.minor.is_none_or(|minor| minor >= 12)
+        self.at_least(10, 12) && !self.at_least(11, 0)
     }
 }
 

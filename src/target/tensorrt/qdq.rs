@@ -6,22 +6,8 @@
 //! axes, N19 pairs without a use. L3, L4 and L17 concern arithmetic and command-line flags, not
 //! files; L13 allows what is found.
 
-use serde::Serialize;
-
-use crate::ir::{DType, Graph, Model, OpId, Tensor, ValueId, for_each_graph};
-
-/// Something that TensorRT rejects, or reads differently.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Finding {
-    /// Id of the rule.
-    pub id: &'static str,
-    /// Label of the node.
-    pub node: String,
-    /// What is wrong.
-    pub why: String,
-    /// What to do about it.
-    pub fix: &'static str,
-}
+use crate::ir::{DType, Graph, Model, Op, OpId, Tensor, ValueId, for_each_graph};
+use crate::target::{Finding, Severity};
 
 /// Checks all Q/DQ and integer operators of a model, subgraphs and functions included. An empty list
 /// means that nothing was found.
@@ -45,7 +31,7 @@ pub fn check_qdq(m: &Model) -> Vec<Finding> {
 }
 
 /// Operators that compute on integers outside Q/DQ and that TensorRT's parser does not know.
-const INTEGER_OPS: [&str; 7] = [
+pub(super) const INTEGER_OPS: [&str; 7] = [
     "ConvInteger",
     "DynamicQuantizeLinear",
     "MatMulInteger",
@@ -64,17 +50,24 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn found(&mut self, id: &'static str, why: impl Into<String>, fix: &'static str) {
-        let node = self.g.label(self.op);
-        self.findings.push(Finding { id, node, why: why.into(), fix });
+        let mut finding = Finding::error(id, self.g.label(self.op), why, fix);
+        finding.command = match id {
+            "L1" | "L2" | "L11" | "L12" => Some("quantize MODEL --from-quantized"),
+            "L10" => Some("convert MODEL --opset 21"),
+            _ => None,
+        };
+        if ["L14", "N19"].contains(&id) {
+            finding.severity = Severity::Warning;
+        }
+        self.findings.push(finding);
     }
 
     fn run(&mut self) {
         let node = self.g.op(self.op);
-        let contrib = node.domain == "com.microsoft";
         let quantizes = node.op_type == "QuantizeLinear";
         let dequantizes = node.op_type == "DequantizeLinear";
         if (node.domain.is_empty() && INTEGER_OPS.contains(&node.op_type.as_str()))
-            || (contrib && is_contrib_quantization(&node.op_type))
+            || is_contrib_quantization(node)
         {
             let why = format!("TensorRT has no {}", node.full_type());
             self.found("L12", why, "quantize the float model to QDQ");
@@ -294,12 +287,15 @@ impl Check<'_> {
     }
 }
 
-fn is_contrib_quantization(op_type: &str) -> bool {
-    op_type.starts_with("QLinear")
-        || op_type.starts_with("QAttention")
-        || op_type.starts_with("DynamicQuantize")
+/// A quantized operator of ONNX Runtime's own.
+pub(super) fn is_contrib_quantization(node: &Op) -> bool {
+    let t = node.op_type.as_str();
+    let quantized = t.starts_with("QLinear")
+        || t.starts_with("QAttention")
+        || t.starts_with("DynamicQuantize")
         || ["QuantizeLinear", "DequantizeLinear", "MatMulNBits", "MatMulIntegerToFloat", "QGemm"]
-            .contains(&op_type)
+            .contains(&t);
+    node.domain == "com.microsoft" && quantized
 }
 
 /// L15: a graph input of bytes goes through Cast or DequantizeLinear.
@@ -309,11 +305,7 @@ fn byte_input(g: &Graph, v: ValueId, findings: &mut Vec<Finding>) {
     }
     let wrong = g.uses(v).into_iter().map(|u| u.0).find(|op| !g.op(*op).is("Cast"));
     if let Some(op) = wrong {
-        findings.push(Finding {
-            id: "L15",
-            node: g.label(op),
-            why: format!("reads the UINT8 input {:?} without a Cast", g.value(v).name()),
-            fix: "cast byte inputs to float first",
-        });
+        let why = format!("reads the UINT8 input {:?} without a Cast", g.value(v).name());
+        findings.push(Finding::error("L15", g.label(op), why, "cast byte inputs to float first"));
     }
 }

@@ -1,0 +1,102 @@
+//! What TensorRT's ONNX parser and builder take.
+//!
+//! Sources: the parser's table of operators (`operators.tsv`: operator, first version, element types
+//! of the main operand; versions 8.6, 10.0, 10.1, 10.15 and 11.0 of it compared), its checkers, and
+//! NVIDIA's documentation of explicit quantization.
+
+mod operators;
+mod qdq;
+mod restrictions;
+mod shapes;
+
+pub use qdq::check_qdq;
+
+use super::{Finding, Severity, Version};
+use crate::ir::{DType, Graph, Model, OpId};
+
+/// Checks a model whose types are inferred against all rules.
+pub(super) fn check(m: &Model, version: Version) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    operator_set(m, version, &mut findings);
+    shapes::inputs(&m.graph, &mut findings);
+    walk(m, &m.graph, version, &mut findings);
+    for f in &m.functions {
+        walk(m, &f.graph, version, &mut findings);
+    }
+    findings.extend(check_qdq(m));
+    precision(m, version, &mut findings);
+    findings
+}
+
+fn operator_set(m: &Model, version: Version, findings: &mut Vec<Finding>) {
+    let newest = match version {
+        v if v.at_least(11, 0) => 25,
+        v if v.at_least(10, 15) => 24,
+        v if v.at_least(10, 0) => 20,
+        _ => 17,
+    };
+    let opset = m.default_opset();
+    let warn = |why: String, fix| Finding::error("V1", "model", why, fix).rated(Severity::Warning);
+    if opset < 9 {
+        let why = format!("operator set {opset}; TensorRT documents 9 and later");
+        findings.push(warn(why, "raise the operator set").repaired_by("convert MODEL --opset 13"));
+    } else if opset > newest {
+        let why = format!("operator set {opset}; TensorRT {version} documents up to {newest}");
+        findings.push(warn(why, "export for an older operator set, or use a newer TensorRT"));
+    }
+}
+
+fn walk(m: &Model, g: &Graph, version: Version, findings: &mut Vec<Finding>) {
+    for op in g.order() {
+        operators::check(m, g, op, version, findings);
+        if g.op(op).domain.is_empty() {
+            restrictions::check(g, op, findings);
+            shapes::check(g, op, findings);
+        }
+        for body in &g.op(op).bodies {
+            walk(m, body, version, findings);
+        }
+    }
+}
+
+/// L13, L17: how the version gets its precision.
+fn precision(m: &Model, version: Version, findings: &mut Vec<Finding>) {
+    let mut weight = None;
+    let mut pairs = 0;
+    let mut float = None;
+    crate::ir::for_each_graph(&m.graph, &mut |g| {
+        for op in g.ops() {
+            let node = g.op(op);
+            if node.is("DequantizeLinear") {
+                pairs += 1;
+                if g.operand(op, 0).is_some_and(|v| g.is_const(v)) {
+                    weight = weight.take().or_else(|| Some(g.label(op)));
+                }
+                float = float.or_else(|| is_float32(g, op).then_some(()));
+            }
+        }
+    });
+    if let Some(node) = weight.filter(|_| !version.at_least(9, 0)) {
+        let fix = "quantize the float model again with float weights";
+        let why = "TensorRT 8 does not take weights that are stored as INT8";
+        findings.push(
+            Finding::error("L13", node, why, fix)
+                .repaired_by("quantize MODEL --float-weights --data DATA"),
+        );
+    }
+    if pairs == 0 {
+        return;
+    }
+    let note = |why: &str, fix| Finding::error("L17", "model", why, fix).rated(Severity::Note);
+    if !version.at_least(10, 12) {
+        let why = "this version takes precision from flags";
+        findings.push(note(why, "build with trtexec --int8 --fp16"));
+    } else if float.is_some() {
+        let why = "what is not quantized computes in float32";
+        findings.push(note(why, "convert it to float16").repaired_by("convert MODEL --fp16"));
+    }
+}
+
+fn is_float32(g: &Graph, op: OpId) -> bool {
+    g.result(op, 0).is_some_and(|v| g.value(v).dtype() == Some(DType::F32))
+}
