@@ -42,5 +42,6 @@ pub mod prune;
 pub mod quantize;
 pub mod recipe;
 pub mod report;
+pub mod surgery;
 pub mod target;
 pub mod verify;

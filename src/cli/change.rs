@@ -93,6 +93,8 @@ pub(super) fn run(
 fn print(report: &Report, explain: bool) {
     for step in &report.steps {
         match step {
+            StepReport::Edit(e) => super::edit::print(e),
+            StepReport::Extract(e) => super::extract::print(e),
             StepReport::Simplify(s) => super::simplify::print(s),
             StepReport::Prune(p) => super::prune::print(p),
             StepReport::Quantize(q) => super::quantize::print(q, explain),

@@ -5,8 +5,10 @@ mod change;
 mod check;
 mod completions;
 mod diff;
+mod edit;
 mod evaluate;
 mod explain;
+mod extract;
 mod inspect;
 mod optimize;
 mod output;
@@ -33,6 +35,8 @@ struct Cli {
 enum Command {
     Optimize(Box<optimize::Args>),
     Simplify(Box<simplify::Args>),
+    Edit(Box<edit::Args>),
+    Extract(Box<extract::Args>),
     Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
     Check(check::Args),
@@ -60,6 +64,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Optimize(args) => optimize::run(&args, given),
         Command::Simplify(args) => simplify::run(&args),
+        Command::Edit(args) => edit::run(&args),
+        Command::Extract(args) => extract::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Check(args) => check::run(&args),

@@ -4,6 +4,7 @@ use super::change::ChangeArgs;
 use super::output::say;
 use super::{Outcome, change, output};
 use crate::recipe::{SimplifyOptions, SimplifyReport, Step};
+use crate::surgery::EditOptions;
 
 /// Simplify a model: fold constants, fuse, remove what does nothing
 #[derive(clap::Args)]
@@ -12,11 +13,17 @@ pub(super) struct Args {
     change: ChangeArgs,
     #[command(flatten)]
     options: SimplifyOptions,
+    #[command(flatten)]
+    edit: EditOptions,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut recipe = args.change.recipe();
+    let (before, after) = args.edit.clone().split();
+    let edit = |o: EditOptions| (o != EditOptions::default()).then_some(Step::Edit(o));
+    recipe.step.extend(edit(before));
     recipe.step.push(Step::Simplify(args.options.clone()));
+    recipe.step.extend(edit(after));
     change::run(&recipe, &args.change.model, &args.change.output, "simplified")
 }
 

@@ -32,7 +32,8 @@ pub struct DataOptions {
     /// Seed of random samples
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Size of a symbolic dimension in random samples; repeat for more
+    /// Size of a symbolic dimension in random samples and in costs; the model keeps it open, which
+    /// --set-dim of `edit` and `simplify` does not; repeat for more
     #[arg(long = "dim", value_name = "NAME=SIZE")]
     pub dims: Vec<String>,
     /// Images: scale the shorter side to N, or to exactly HxW, or `none` [default: what the crop

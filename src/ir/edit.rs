@@ -240,6 +240,28 @@ impl Graph {
         self.revision += 1;
     }
 
+    /// Sets the graph inputs. Ops that made one of them lose it. One that is an input no longer is
+    /// an ordinary value then: a constant when it has a default, else for the caller to remove.
+    pub fn set_inputs(&mut self, inputs: Vec<ValueId>) {
+        for v in std::mem::take(&mut self.inputs) {
+            self.value_mut_quiet(v).is_input = false;
+            self.touch_uses(v);
+        }
+        for v in &inputs {
+            self.detach(*v);
+            self.value_mut_quiet(*v).is_input = true;
+            self.touch_uses(*v);
+        }
+        self.inputs = inputs;
+        self.revision += 1;
+    }
+
+    /// Takes the data from a constant, which the caller makes an input or gives a producer.
+    pub fn take_data(&mut self, value: ValueId) -> Option<Tensor> {
+        self.revision += 1;
+        self.value_mut_quiet(value).data.take()
+    }
+
     /// Sets the graph outputs.
     pub fn set_outputs(&mut self, outputs: Vec<ValueId>) {
         for v in std::mem::take(&mut self.outputs) {

@@ -39,6 +39,7 @@ mod slicing;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod versions;
 mod window;
 
 use std::collections::HashMap;

@@ -42,15 +42,21 @@ impl Pass for FreezeInputs {
     }
 
     fn run(&self, m: &mut Model, _: &mut Cx) -> Result<(), PassError> {
-        let g = &mut m.graph;
-        let with_default: Vec<_> =
-            g.inputs().iter().copied().filter(|v| g.initializer(*v).is_some()).collect();
-        for v in &with_default {
-            g.remove_input(*v);
-        }
-        if !with_default.is_empty() {
-            m.ir_version = m.ir_version.max(CONSTANTS_ALONE);
-        }
+        freeze_inputs(m);
         Ok(())
     }
+}
+
+/// Makes constants of inputs that have a default. Returns how many.
+pub(crate) fn freeze_inputs(m: &mut Model) -> usize {
+    let g = &mut m.graph;
+    let with_default: Vec<_> =
+        g.inputs().iter().copied().filter(|v| g.initializer(*v).is_some()).collect();
+    for v in &with_default {
+        g.remove_input(*v);
+    }
+    if !with_default.is_empty() {
+        m.ir_version = m.ir_version.max(CONSTANTS_ALONE);
+    }
+    with_default.len()
 }

@@ -161,7 +161,7 @@ fn resolve(body: &mut Graph, f: &Function, call: &Op) -> Option<()> {
 }
 
 /// Drops functions that neither the main graph nor a function that stays calls.
-fn drop_uncalled(m: &mut Model) {
+pub(crate) fn drop_uncalled(m: &mut Model) {
     let calls = |graph: &Graph, f: &Function| {
         let mut found = false;
         for_each_graph(graph, &mut |g| {

@@ -37,9 +37,14 @@ impl Pass for RemoveDead {
     }
 
     fn run(&self, model: &mut Model, _: &mut Cx) -> Result<(), PassError> {
-        visit_model(model, &mut |g, _| remove(g));
+        remove_dead(model);
         Ok(())
     }
+}
+
+/// Removes from all graphs of the model what their outputs do not depend on.
+pub fn remove_dead(model: &mut Model) {
+    visit_model(model, &mut |g, _| remove(g));
 }
 
 fn remove(g: &mut Graph) {

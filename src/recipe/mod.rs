@@ -13,6 +13,7 @@ use crate::engine::EngineError;
 use crate::pass::PassError;
 use crate::prune::{self, PruneOptions};
 use crate::quantize::{self, QuantizeOptions};
+use crate::surgery::{EditOptions, ExtractOptions, SurgeryError};
 use crate::target::ParseVersionError;
 
 /// Steps and what they need; written by hand as TOML or built from flags.
@@ -39,12 +40,50 @@ pub struct Recipe {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Step {
+    /// Choose outputs, fix or open dims, give names.
+    Edit(EditOptions),
+    /// Cut a part out.
+    Extract(ExtractOptions),
     /// Simplify.
     Simplify(SimplifyOptions),
     /// Remove channels.
     Prune(PruneOptions),
     /// Calibrate and insert Q/DQ.
     Quantize(QuantizeOptions),
+}
+
+impl Step {
+    /// The name, as recipes write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Edit(_) => "edit",
+            Step::Extract(_) => "extract",
+            Step::Simplify(_) => "simplify",
+            Step::Prune(_) => "prune",
+            Step::Quantize(_) => "quantize",
+        }
+    }
+
+    /// What the step does to outputs that have the same name before and after.
+    pub(super) fn effect(&self) -> Effect {
+        match self {
+            Step::Edit(_) | Step::Extract(_) => Effect::Interface,
+            Step::Simplify(_) => Effect::Exact,
+            Step::Prune(_) | Step::Quantize(_) => Effect::Lossy,
+        }
+    }
+}
+
+/// What a step does to a model, as far as comparing it with the original goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Inputs and outputs may be others from here on: the original is edited alike, and what
+    /// follows is compared with that.
+    Interface,
+    /// The numbers stay the same.
+    Exact,
+    /// The numbers change.
+    Lossy,
 }
 
 /// Options of the step `simplify`.
@@ -115,6 +154,9 @@ pub enum RecipeError {
     /// A step other than quantization failed.
     #[error(transparent)]
     Pass(#[from] PassError),
+    /// The model cannot be edited that way.
+    #[error(transparent)]
+    Surgery(#[from] SurgeryError),
     /// Pruning failed.
     #[error(transparent)]
     Prune(#[from] prune::PruneError),

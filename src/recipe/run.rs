@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Recipe, RecipeError, SimplifyOptions, Step};
+use super::{Effect, Recipe, RecipeError, SimplifyOptions, Step};
 use crate::data::{self, Source};
 use crate::engine::{self, Engine};
 use crate::evaluate::{self, Evaluation};
@@ -13,7 +13,8 @@ use crate::ir::Model;
 use crate::pass::{self, Cx, Limits, Selection, Semantics};
 use crate::prune::{self, PruneReport};
 use crate::quantize::{self, QuantizeReport};
-use crate::report::inspect::{Summary, summarize};
+use crate::report::inspect::{Summary, fed_inputs, summarize};
+use crate::surgery::{self, EditReport, ExtractReport};
 use crate::target::Version;
 use crate::verify::{self, Verdict, Verification};
 
@@ -54,6 +55,10 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum StepReport {
+    /// What was edited.
+    Edit(EditReport),
+    /// What was cut out.
+    Extract(ExtractReport),
     /// Which passes fired, and how often.
     Simplify(SimplifyReport),
     /// Which channels went.
@@ -92,27 +97,37 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
     let mut model = original.clone();
     let mut steps = Vec::new();
     let mut seconds = 0.0;
+    // What the result is compared with: the original, its interface edited as asked.
+    let mut baseline = original.clone();
     // Where the present run of steps that keep the numbers began.
     let mut exact_since = original.clone();
     let mut pending = None;
     for step in &recipe.step {
-        if !matches!(step, Step::Simplify(_)) {
+        if step.effect() != Effect::Exact {
             runner.verify_exact(&exact_since, &model, pending.take())?;
         }
+        let before = model.clone();
         let start = Instant::now();
-        let (report, semantics) = runner.step(step, &mut model)?;
+        steps.push(runner.step(step, &mut model)?);
         seconds += start.elapsed().as_secs_f64();
-        steps.push(report);
-        match semantics {
-            Semantics::Lossy => exact_since = model.clone(),
-            _ => pending = Some("simplify"),
+        match step.effect() {
+            Effect::Exact => pending = Some(step.name()),
+            Effect::Lossy => exact_since = model.clone(),
+            Effect::Interface => {
+                runner.verify_edit(&before, &model)?;
+                if runner.step(step, &mut baseline).is_err() {
+                    baseline = model.clone();
+                }
+                exact_since = model.clone();
+            }
         }
     }
-    let lossy = recipe.step.iter().any(|s| !matches!(s, Step::Simplify(_)));
+    let lossy = recipe.step.iter().any(|s| s.effect() == Effect::Lossy);
+    let last = pending;
     if lossy {
         runner.verify_exact(&exact_since, &model, pending.take())?;
     }
-    let verification = runner.verify_all(original, &model, lossy)?;
+    let verification = runner.verify_all(&baseline, &model, lossy, last)?;
     let accuracy = runner.evaluate(original, &model)?;
     let report = Report {
         before,
@@ -165,27 +180,23 @@ impl Runner<'_> {
         let n = g.inputs().iter().filter(|v| g.initializer(**v).is_some()).count();
         let frozen = |s: &Step| match s {
             Step::Simplify(o) => o.enable.iter().chain(&o.only).any(|p| p == "freeze-inputs"),
+            Step::Edit(o) => o.freeze_inputs,
             _ => false,
         };
         if n > 0 && !self.recipe.step.iter().any(frozen) {
             self.warnings.push(format!(
                 "{n} inputs have a default, so callers may replace it and nothing counts on it; \
-                 `simplify --enable freeze-inputs` makes constants of them"
+                 `--freeze-inputs` makes constants of them"
             ));
         }
     }
 
-    fn step(
-        &mut self,
-        step: &Step,
-        model: &mut Model,
-    ) -> Result<(StepReport, Semantics), RecipeError> {
+    fn step(&mut self, step: &Step, model: &mut Model) -> Result<StepReport, RecipeError> {
         Ok(match step {
-            Step::Simplify(o) => (
-                StepReport::Simplify(simplify(model, o, self.recipe.explain)?),
-                Semantics::Reassociates,
-            ),
-            Step::Prune(o) => (StepReport::Prune(prune::prune(model, o)?), Semantics::Lossy),
+            Step::Edit(o) => StepReport::Edit(surgery::edit(model, o)?),
+            Step::Extract(o) => StepReport::Extract(surgery::extract(model, o)?),
+            Step::Simplify(o) => StepReport::Simplify(simplify(model, o, self.recipe.explain)?),
+            Step::Prune(o) => StepReport::Prune(prune::prune(model, o)?),
             Step::Quantize(o) => {
                 let options = &self.recipe.data;
                 if options.data.is_empty() && options.random.is_none() {
@@ -197,7 +208,7 @@ impl Runner<'_> {
                 let report =
                     quantize::quantize(model, o, self.engine(), source.as_ref(), &progress)?;
                 self.warnings.extend(report.warnings.iter().cloned());
-                (StepReport::Quantize(report), Semantics::Lossy)
+                StepReport::Quantize(report)
             }
         })
     }
@@ -219,19 +230,35 @@ impl Runner<'_> {
         disagreement(step, &verification)
     }
 
+    /// After an edit that leaves inputs and outputs as they are, but for dims: what both models
+    /// take must give the same.
+    fn verify_edit(&mut self, before: &Model, after: &Model) -> Result<(), RecipeError> {
+        if self.recipe.verify.skip || !verify::interface(before, after).is_empty() {
+            return Ok(());
+        }
+        let open = |m: &Model| fed_inputs(&m.graph).any(|v| m.graph.value(v).sizes().is_none());
+        let source = self.samples(if open(before) { after } else { before })?;
+        let n = self.recipe.verify.samples;
+        let engine = self.engine();
+        let exact = Semantics::Reassociates;
+        let v = verify::compare(before, after, engine, source.as_ref(), n, exact, &|_| {});
+        disagreement("edit", &v)
+    }
+
     /// Original against result; strict unless a step was lossy.
     fn verify_all(
         &mut self,
         original: &Model,
         result: &Model,
         lossy: bool,
+        last: Option<&'static str>,
     ) -> Result<Option<Verification>, RecipeError> {
         if self.recipe.verify.skip {
             return Ok(None);
         }
         let semantics = if lossy { Semantics::Lossy } else { Semantics::Reassociates };
         let verification = self.compare(original, result, semantics)?;
-        disagreement("simplify", &verification)?;
+        disagreement(last.unwrap_or("edit"), &verification)?;
         Ok(Some(verification))
     }
 

@@ -234,7 +234,7 @@ fn domain_name(domain: &str) -> &str {
 }
 
 /// Inputs without a default.
-pub(super) fn fed_inputs(g: &Graph) -> impl Iterator<Item = ValueId> + '_ {
+pub(crate) fn fed_inputs(g: &Graph) -> impl Iterator<Item = ValueId> + '_ {
     g.inputs().iter().copied().filter(|v| g.initializer(*v).is_none())
 }
 

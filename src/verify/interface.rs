@@ -3,7 +3,7 @@
 use crate::ir::{Dim, Graph, Model, TensorType, Value, ValueId};
 
 /// How inputs and outputs of the result differ from those of the original; empty when they do not.
-pub(super) fn differences(original: &Model, result: &Model) -> Vec<String> {
+pub(crate) fn differences(original: &Model, result: &Model) -> Vec<String> {
     let (a, b) = (&original.graph, &result.graph);
     let needed = |g: &Graph| -> Vec<ValueId> {
         g.inputs().iter().copied().filter(|v| g.initializer(*v).is_none()).collect()

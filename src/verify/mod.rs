@@ -18,6 +18,7 @@ mod tolerance;
 
 use serde::Serialize;
 
+pub(crate) use interface::differences as interface;
 pub use metrics::OutputDiff;
 pub(crate) use metrics::{Sums, largest};
 
