@@ -110,8 +110,8 @@ fn at(formals: &[Formal], i: usize) -> Option<&Formal> {
     formals.get(i).or_else(last)
 }
 
-fn check<'g>(
-    g: &'g Graph,
+fn check(
+    g: &Graph,
     what: &str,
     formals: &[Formal],
     actual: &[Option<ValueId>],
