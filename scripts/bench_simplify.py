@@ -5,19 +5,29 @@
     "$python" scripts/bench_simplify.py --lapidary target/release/lapidary --peers-python "$python" MODEL...
     "$python" scripts/bench_simplify.py --lapidary target/release/lapidary --latency MODEL...
 
-Tools: lapidary with and without verification; onnxsim, onnxslim and onnxoptimizer as installed beside --peers-python
-(one that is missing is skipped with a note). Each run is a fresh process, so start-up counts. The tools take turns,
-model by model and round by round, so that a change of the machine's load meets all of them.
+Tools: lapidary with and without verification; onnxsim (as it is, and as `onnxsim portable` without the fusions that
+emit com.microsoft operators), onnxslim and onnxoptimizer as installed beside --peers-python (one that is missing is
+skipped with a note; --tools REGEX picks). Each run is a fresh process, so start-up counts. The tools take turns, model
+by model and round by round, so that a change of the machine's load meets all of them.
 
 For each model and tool: median wall seconds, largest resident set, nodes (Constant not counted, subgraphs included),
-bytes, whether the checker passes, whether the outputs agree with the input model's in ONNX Runtime (its optimizations
-off, seeded inputs). The tables hold ratios to `lapidary` (verifying): above 1, the tool took more.
+bytes, operator-set domains that the input model does not import, whether the checker passes, whether the outputs agree
+with the input model's in ONNX Runtime (its optimizations off, seeded inputs). The tables hold ratios to
+`lapidary --no-verify`, as no peer verifies by default: above 1, the tool took more.
+
+A peer's graph with fewer nodes than ours counts as the better one unless it is wrong (its outputs differ, or the
+checker rejects it), needs operators of another domain, is a larger file (by more than 1 % and 64 KiB) or slower in
+ONNX Runtime (all optimizations, pair by pair against our result, by more than 3 %). The node table says which.
+
+With --out PREFIX the rows are written after each model; --resume reads them and goes on with the models that lack.
 
 --latency runs original and result in ONNX Runtime with all its optimizations on and one thread, pair by pair, and
 reports the median of the pairs' ratios: below 1, the result is faster.
 """
 import argparse
+import json
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -29,7 +39,9 @@ import onnx
 from conformance import Case, checker_error, count_nodes, difference, first_line, make_inputs
 from measuring import file_bytes, geometric_mean, machine, run_measured, session, table, write_rows
 
-OURS = "lapidary"
+OURS = "lapidary --no-verify"
+VERIFYING = "lapidary"
+CONTRIB_FUSIONS = ("fuse_attention", "fuse_gqa")  # those of onnxsim's default passes that emit com.microsoft
 OPTIMIZER = """
 import sys, onnx, onnxoptimizer
 model = onnxoptimizer.optimize(onnx.load(sys.argv[1]), fixed_point=True)
@@ -49,7 +61,7 @@ def lapidary_tools(binary):
     def simplify(*flags):
         return lambda model, out: [binary, "simplify", model, "-o", out, "--quiet", *flags]
 
-    return {OURS: simplify(), f"{OURS} --no-verify": simplify("--no-verify")}
+    return {OURS: simplify("--no-verify"), VERIFYING: simplify()}
 
 
 def peer_tools(python):
@@ -64,6 +76,10 @@ def peer_tools(python):
             tools[name] = lambda model, out, script=script: [script, model, out]
         else:
             say(f"note: {name} skipped: {script} does not exist")
+    if "onnxsim" in tools:
+        onnxsim = str(Path(python).parent / "onnxsim")
+        skip = ["--skip-optimization", *CONTRIB_FUSIONS]
+        tools["onnxsim portable"] = lambda model, out: [onnxsim, model, out, *skip]
     if run_measured([python, "-c", "import onnxoptimizer"], 120).status == 0:
         tools["onnxoptimizer"] = lambda model, out: [python, "-c", OPTIMIZER, model, out]
     else:
@@ -90,13 +106,19 @@ def agreement(model, out):
     return f"DIFFERS: {found}" if found else "ok"
 
 
-def judge(model, out):
+def domains(model):
+    return {opset.domain or "ai.onnx" for opset in model.opset_import}
+
+
+def judge(model, before, out):
     """The columns that come from reading and running a result."""
     result = onnx.load(out, load_external_data=False)
     error = checker_error(out)
+    used = {node.domain or "ai.onnx" for node in result.graph.node}
     return {
         "nodes_out": count_nodes(result.graph),
         "bytes_out": file_bytes(out),
+        "domains": " ".join(sorted(used - domains(before))),
         "checker": f"INVALID {error[:80]}" if error and not checker_error(model) else "ok",
         "agreement": agreement(model, out),
     }
@@ -132,12 +154,19 @@ def measure(model, tools, rounds, timeout):
                 "bytes_in": file_bytes(model),
                 "nodes_out": None,
                 "bytes_out": None,
+                "domains": None,
                 "checker": None,
                 "agreement": f"NO OUTPUT: {past[-1].error}",
+                "latency": None,
             }
             if past[-1].status == 0 and Path(outs[name]).exists():
-                row |= judge(model, outs[name])
+                row |= judge(model, before, outs[name])
             rows.append(row)
+        ours = next((row for row in rows if row["tool"] == OURS and good(row)), None)
+        for row in rows:
+            if ours and is_peer(row["tool"]) and acceptable(row, ours) and row["nodes_out"] < ours["nodes_out"]:
+                pair = latency_of(model, (outs[OURS], outs[row["tool"]]), 3)
+                row["latency"] = pair.get("ratio")
             say("  ".join(f"{k}={v}" for k, v in row.items()))
     return rows
 
@@ -147,6 +176,29 @@ def measure(model, tools, rounds, timeout):
 
 def good(row):
     return row["nodes_out"] is not None and row["checker"] == "ok" and not row["agreement"].startswith("DIFFERS")
+
+
+def is_peer(tool):
+    return tool not in (OURS, VERIFYING)
+
+
+def fault(row, ours):
+    """Why a peer's result cannot stand in for the input model's, or is worse than ours; "" if nothing speaks against."""
+    if row["nodes_out"] is None:
+        return "no output"
+    if not good(row):
+        return "wrong"
+    if row["domains"]:
+        return f"needs {row['domains']}"
+    if row["bytes_out"] > 1.01 * ours["bytes_out"] + (64 << 10):
+        return "larger file"
+    if row["latency"] and float(row["latency"]) > 1.03:
+        return f"{float(row['latency']):.2f}x slower"
+    return ""
+
+
+def acceptable(row, ours):
+    return not fault(row, ours)
 
 
 def by_model(rows):
@@ -173,24 +225,45 @@ def ratio_table(rows, what, names):
 
 
 def node_table(rows, names):
-    peers = [name for name in names if not name.startswith(OURS)]
-    body, more, shares = [], 0, []
+    peers = [name for name in names if is_peer(name)]
+    body, more, shares, reasons = [], 0, [], []
     for model, of in by_model(rows).items():
-        ours = of[OURS]["nodes_out"] if good(of[OURS]) else None
-        theirs = {name: of[name]["nodes_out"] if good(of[name]) else None for name in peers}
-        best = min((n for n in theirs.values() if n is not None), default=None)
-        verdict = "-" if None in (ours, best) else "fewer" if ours < best else "equal" if ours == best else "MORE"
+        ours = of[OURS]
+        count = ours["nodes_out"] if good(ours) else None
+        faults = {name: fault(of[name], ours) if count else "-" for name in peers}
+        best = min((of[name]["nodes_out"] for name in peers if not faults[name]), default=None)
+        verdict = "-" if None in (count, best) else "fewer" if count < best else "equal" if count == best else "MORE"
         more += verdict == "MORE"
-        shares.append(ours / best if ours and best else None)
-        body.append([model, of[OURS]["nodes_in"], ours, *theirs.values(), best, verdict])
-    text = table(["nodes", "before", OURS, *peers, "best peer", "ours are"], body)
+        shares.append(count / best if count and best else None)
+        body.append([model, ours["nodes_in"], count, *(of[name]["nodes_out"] for name in peers), best, verdict])
+        for name in peers:
+            theirs = of[name]["nodes_out"]
+            if count and theirs is not None and theirs < count and faults[name]:
+                reasons.append(f"{model}: {name} has {theirs} nodes, but: {faults[name]}")
+    text = table(["nodes", "before", "lapidary", *peers, "best peer", "ours are"], body)
     if mean := geometric_mean(shares):
-        text += f"\nours ÷ best peer, geometric mean: {mean:.3f}; more nodes than the best peer: {more} of {len(body)}"
-    return text
+        text += f"\nours ÷ best acceptable peer, geometric mean: {mean:.3f}; more nodes: {more} of {len(body)}"
+    return "\n".join([text, *reasons])
+
+
+def fastest_peer(rows, what):
+    """How the peer that needs least, of onnxsim and OnnxSlim, compares to ours on each model."""
+    lines = []
+    for base in (OURS, VERIFYING):
+        ratios = []
+        for of in by_model(rows).values():
+            theirs = [of[name][what] for name in ("onnxsim", "onnxslim") if name in of and good(of[name])]
+            if theirs and base in of and good(of[base]):
+                ratios.append(min(theirs) / of[base][what])
+        if ratios:
+            mean, worst = geometric_mean(ratios), min(ratios)
+            lines.append(f"{what}: the better of onnxsim and onnxslim ÷ {base}: geometric mean {mean:.3g}, least {worst:.3g}")
+    return "\n".join(lines)
 
 
 def print_report(rows, names):
     for what in ("seconds", "peak_mb"):
+        print(fastest_peer(rows, what))
         print(ratio_table(rows, what, names), end="\n\n")
     print(node_table(rows, names), end="\n\n")
     print(ratio_table(rows, "bytes_out", names))
@@ -209,32 +282,37 @@ def timed(runner, inputs):
 
 
 def latency(binary, model, seconds, timeout):
-    """One row: medians of both in milliseconds, and the median of the pairs' ratios with its quartiles."""
+    """One row: the result beside the original."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         out = str(Path(folder) / "out.onnx")
         run = run_measured([binary, "simplify", model, "-o", out, "--quiet", "--no-verify"], timeout)
         if run.status:
             return {"model": Path(model).stem, "note": run.error}
-        case = Case(Path(model).stem, "zoo", str(model))
-        try:
-            inputs = make_inputs(case, onnx.load(model, load_external_data=False))
-            pair = [session(path, optimize=True) for path in (model, out)]
-            for runner in pair * 2:
-                runner.run(None, inputs)
-        except Exception as error:
-            return {"model": Path(model).stem, "note": first_line(error)[:100]}
-        first, second, ratios, end = [], [], [], time.monotonic() + seconds
-        while len(ratios) < 10 or time.monotonic() < end:
-            flip = len(ratios) % 2  # who goes first
-            times = [0.0, 0.0]
-            for which in (flip, 1 - flip):
-                times[which] = timed(pair[which], inputs)
-            first.append(times[0])
-            second.append(times[1])
-            ratios.append(times[1] / times[0])
+        return {"model": Path(model).stem} | latency_of(model, (model, out), seconds)
+
+
+def latency_of(model, paths, seconds):
+    """Medians of two files in milliseconds, and the median of the pairs' ratios with its quartiles. `model` says what
+    the inputs are."""
+    case = Case(Path(model).stem, "zoo", str(model))
+    try:
+        inputs = make_inputs(case, onnx.load(model, load_external_data=False))
+        pair = [session(path, optimize=True) for path in paths]
+        for runner in pair * 2:
+            runner.run(None, inputs)
+    except Exception as error:
+        return {"note": first_line(error)[:100]}
+    first, second, ratios, end = [], [], [], time.monotonic() + seconds
+    while len(ratios) < 10 or time.monotonic() < end:
+        flip = len(ratios) % 2  # who goes first
+        times = [0.0, 0.0]
+        for which in (flip, 1 - flip):
+            times[which] = timed(pair[which], inputs)
+        first.append(times[0])
+        second.append(times[1])
+        ratios.append(times[1] / times[0])
     low, _, high = statistics.quantiles(ratios, n=4)
     return {
-        "model": Path(model).stem,
         "pairs": len(ratios),
         "original_ms": 1e3 * statistics.median(first),
         "result_ms": 1e3 * statistics.median(second),
@@ -258,11 +336,13 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lapidary", required=True, metavar="PATH", help="the binary to try")
     parser.add_argument("--peers-python", metavar="PATH", help="a python beside which the peers are installed")
+    parser.add_argument("--tools", default="", metavar="REGEX", help="only those whose name matches")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     parser.add_argument("--latency", action="store_true", help="measure latency of original and result instead")
     parser.add_argument("--seconds", type=float, default=5, help="with --latency: how long each model is run")
     parser.add_argument("--out", metavar="PREFIX", help="write PREFIX.tsv and PREFIX.json")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that PREFIX.json has")
     parser.add_argument("models", nargs="+")
     args = parser.parse_args()
     args.lapidary = str(Path(args.lapidary).resolve())
@@ -275,21 +355,25 @@ def main():
     args = parse_args()
     print(machine(), flush=True)
     rows = []
-    if args.latency:
-        for model in args.models:
+    if args.resume and Path(f"{args.out}.json").exists():
+        rows = json.loads(Path(f"{args.out}.json").read_text())
+    done = {row["model"] for row in rows}
+    models = [model for model in args.models if Path(model).stem not in done]
+    tools = lapidary_tools(args.lapidary) | peer_tools(args.peers_python) if not args.latency else {}
+    tools = {name: command for name, command in tools.items() if re.search(args.tools, name)}
+    for model in models:
+        if args.latency:
             rows.append(latency(args.lapidary, model, args.seconds, args.timeout))
             say(rows[-1])
+        else:
+            rows += measure(model, tools, args.rounds, args.timeout)
+        if args.out:
+            write_rows(args.out, rows)
+    if args.latency:
         latency_report(rows)
     else:
-        tools = lapidary_tools(args.lapidary) | peer_tools(args.peers_python)
-        for model in args.models:
-            rows += measure(model, tools, args.rounds, args.timeout)
-            if args.out:
-                write_rows(args.out, rows)
         print_report(rows, list(tools))
-    if args.out:
-        write_rows(args.out, rows)
-    ours = [row for row in rows if row.get("tool", "").startswith(OURS)]
+    ours = [row for row in rows if not is_peer(row.get("tool", ""))]
     return 0 if all(map(good, ours)) else 1
 
 

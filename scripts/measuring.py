@@ -111,10 +111,11 @@ def table(columns, rows):
 
 
 def write_rows(prefix, rows):
-    """PREFIX.json and PREFIX.tsv of a list of dicts with equal keys."""
+    """PREFIX.json and PREFIX.tsv of a list of dicts; what a row lacks stays empty."""
     Path(f"{prefix}.json").write_text(json.dumps(rows, indent=1) + "\n")
-    lines = ["\t".join(rows[0])] if rows else []
-    lines += ["\t".join("" if v is None else str(v) for v in row.values()) for row in rows]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [["" if row.get(key) is None else str(row[key]) for key in columns] for row in rows]
+    lines = ["\t".join(row) for row in [columns, *cells]]
     Path(f"{prefix}.tsv").write_text("\n".join(lines) + "\n")
 
 

@@ -37,6 +37,11 @@ impl Dim {
         Poly::atom(Atom::Fresh(FRESH.fetch_add(1, Ordering::Relaxed))).into_dim()
     }
 
+    /// The number that the next fresh size gets; those that exist have smaller ones.
+    pub(crate) fn next_fresh() -> u64 {
+        FRESH.load(Ordering::Relaxed)
+    }
+
     /// The integer, when it is known.
     pub fn known(&self) -> Option<i64> {
         match self {

@@ -37,6 +37,7 @@ pub fn infer_op(
     report: &mut dyn FnMut(String, String),
 ) -> Result<(), ops::InferError> {
     let schema = ops::schema(g.op(id));
+    let since = Dim::next_fresh();
     if !g.op(id).bodies.is_empty() {
         infer_bodies(g, id, opset, schema, report);
     }
@@ -47,7 +48,7 @@ pub fn infer_op(
     let found = cx.finish();
     for (v, found) in g.results(id).into_iter().zip(found) {
         if let Some(v) = v {
-            merge(g.facts_mut(v), found);
+            merge(g.facts_mut(v), found, since);
         }
     }
     Ok(())
@@ -88,7 +89,7 @@ fn infer_body(
 ) {
     for (v, ty) in body.inputs().to_vec().into_iter().zip(inputs) {
         if let Some(ty) = ty {
-            merge(body.facts_mut(v), Found { ty: Some(ty.clone()), sym: None });
+            merge(body.facts_mut(v), Found { ty: Some(ty.clone()), sym: None }, Dim::next_fresh());
         }
     }
     infer_ops(body, opset, report);
@@ -128,12 +129,13 @@ fn widened(before: &Type, after: &Type, round: usize) -> Type {
 }
 
 /// Takes what was found where it says more than, or something else than, what was there: the file's
-/// own `value_info` is only trusted where inference knows nothing.
-fn merge(value: &mut Value, found: Found) {
+/// own `value_info` is only trusted where inference knows nothing. `since` tells sizes that this
+/// inference made up.
+fn merge(value: &mut Value, found: Found, since: u64) {
     value.sym = found.sym;
     let Some(new) = found.ty else { return };
     match (value.ty.as_mut().and_then(Type::as_tensor_mut), new) {
-        (Some(old), Type::Tensor(new)) => merge_tensor(old, new),
+        (Some(old), Type::Tensor(new)) => merge_tensor(old, new, since),
         (_, new) => {
             if value.ty.is_none() || !matches!(new, Type::Unspecified) {
                 value.ty = Some(new);
@@ -142,30 +144,38 @@ fn merge(value: &mut Value, found: Found) {
     }
 }
 
-fn merge_tensor(old: &mut TensorType, new: TensorType) {
+fn merge_tensor(old: &mut TensorType, new: TensorType, since: u64) {
     if new.dtype.is_some() {
         old.dtype = new.dtype;
     }
     let Some(mut shape) = new.shape else { return };
     if let Some(before) = old.shape.as_ref().filter(|s| s.len() == shape.len()) {
-        fill_unknown(&mut shape, before);
+        fill_unknown(&mut shape, before, since);
     }
     old.shape = Some(shape);
 }
 
-/// Dims that inference does not know, or knows only as a size of their own, keep what was there.
-fn fill_unknown(shape: &mut Shape, before: &Shape) {
+/// Dims that inference does not know, or knows only as a size of their own, keep what was there. A
+/// size of another value's own says more than one that was made up here before.
+fn fill_unknown(shape: &mut Shape, before: &Shape, since: u64) {
     for (dim, before) in shape.iter_mut().zip(before) {
-        if !dim.is_some() || (is_fresh(dim) && before.is_some()) {
+        let newest = newest_fresh(dim);
+        let own = newest.is_some_and(|n| n >= since || newest_fresh(before).is_none());
+        if !dim.is_some() || (own && before.is_some()) {
             *dim = before.clone();
         }
     }
 }
 
-fn is_fresh(dim: &Dim) -> bool {
-    let mut fresh = false;
-    dim.for_each_symbol(&mut |a| fresh |= matches!(a, crate::ir::Atom::Fresh(_)));
-    fresh
+/// Number of the newest size in the dim that equals no other; none where it has no such size.
+fn newest_fresh(dim: &Dim) -> Option<u64> {
+    let mut newest = None;
+    dim.for_each_symbol(&mut |a| {
+        if let crate::ir::Atom::Fresh(n) = a {
+            newest = newest.max(Some(*n));
+        }
+    });
+    newest
 }
 
 /// Infers over the main graph and the bodies of local functions.

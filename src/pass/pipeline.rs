@@ -97,8 +97,13 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
 ];
 
 /// Passes that run between rounds of rewrites, until nothing changes.
-static BETWEEN: &[&dyn Pass] =
-    &[&inline_if::InlineIf, &merge_common::MergeCommon, &remove_dead::RemoveDead];
+static BETWEEN: &[&dyn Pass] = &[
+    &inline_if::InlineIf,
+    // A branch may have brought Constants with it.
+    &lift_constants::LiftConstants,
+    &merge_common::MergeCommon,
+    &remove_dead::RemoveDead,
+];
 
 /// Passes over the whole model that run last.
 static CLEAN_UP: &[&dyn Pass] = &[

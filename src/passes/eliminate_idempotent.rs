@@ -20,7 +20,7 @@
 //! Only directly consecutive ops.
 
 use super::pattern::{maker, operand};
-use crate::ir::{Graph, Miss, OpId, Patch};
+use crate::ir::{Graph, Miss, OpId, Patch, ValueId};
 use crate::ops;
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
@@ -50,7 +50,11 @@ impl Rewrite for EliminateIdempotent {
         }
         let x = operand(g, at, 0)?;
         let before = maker(g, x, &op.op_type).ok_or("the operand is made by another op")?;
-        let same_rest = g.operands(at)[1..] == g.operands(before)[1..];
+        let (ours, theirs) = (g.operands(at), g.operands(before));
+        let same = |(a, b): (&Option<ValueId>, &Option<ValueId>)| {
+            a == b || a.zip(*b).is_some_and(|(a, b)| same_constant(g, a, b))
+        };
+        let same_rest = ours.len() == theirs.len() && ours.iter().zip(&theirs).skip(1).all(same);
         if !same_rest || g.op(before).attrs != op.attrs {
             return Err("the two ops differ".into());
         }
@@ -58,4 +62,10 @@ impl Rewrite for EliminateIdempotent {
         patch.bypass(g, at, x)?;
         Ok(patch)
     }
+}
+
+/// Both are constants that hold the same.
+fn same_constant(g: &Graph, a: ValueId, b: ValueId) -> bool {
+    let parts = |v| g.const_tensor(v).map(|t| (t.dtype(), t.dims(), t.data()));
+    parts(a).is_some_and(|a| parts(b) == Some(a))
 }

@@ -21,7 +21,7 @@
 //! It does not fire where a weight would leave the range of its type.
 
 use super::linear::Linear;
-use super::pattern::{free_operands, operand, sole_maker, with_const};
+use super::pattern::{broadcasts_into, free_operands, operand, sole_maker, with_const};
 use crate::ir::{Graph, Miss, OpId, Patch};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
@@ -53,6 +53,9 @@ impl Rewrite for FuseInputScale {
         let divides = g.op(before).is("Div");
         if divides && pair.slot == 1 {
             return Err("the tensor is the divisor".into());
+        }
+        if !broadcasts_into(pair.data.dims(), g.value(pair.other)) {
+            return Err("the factor may make the tensor larger by broadcasting".into());
         }
         let linear = Linear::of(g, at, site.opset)?;
         let mut scale = linear.per_input_channel(g, pair.data)?;

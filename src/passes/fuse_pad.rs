@@ -19,7 +19,8 @@
 //!
 //! ## Limits
 //! An AveragePool must count padded elements or have no pads of its own, and must not round up. A
-//! MaxPool that hands out indices stays.
+//! MaxPool that hands out indices stays. Runtimes want the pads of a pool to be smaller than its
+//! window.
 
 use super::pattern::{ints_at, operand, sole_maker};
 use crate::ir::{Graph, Miss, OpId, Patch};
@@ -67,6 +68,14 @@ impl Rewrite for FusePad {
         let sum: Vec<i64> = (0..2 * spatial)
             .map(|i| own[i] + outer[if i < spatial { 2 + i } else { rank + 2 + i - spatial }])
             .collect();
+        if !op.is("Conv") {
+            let kernel = op.ints("kernel_shape").ok_or("the size of its window is missing")?;
+            if kernel.len() != spatial
+                || sum.iter().enumerate().any(|(i, p)| *p >= kernel[i % spatial])
+            {
+                return Err("a window would lie in the padding alone".into());
+            }
+        }
         let mut patch = Patch::at(at);
         patch.set_operand(at, 0, Some(source.into()));
         patch.set_attr(at, "pads", sum);

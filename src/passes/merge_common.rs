@@ -63,9 +63,10 @@ fn merge(g: &mut Graph, cx: &mut Cx) {
             continue;
         }
         if let Some(elements) = known_elements(g, op) {
-            match known.get(&elements) {
+            match known.get(&elements).filter(|other| g.has_op(**other)) {
                 Some(&other) if unite(g, other, op).is_some() => continue,
                 Some(_) => {}
+                // Perhaps again: the first may be gone, merged into one that makes an output.
                 None => {
                     known.insert(elements, op);
                 }
