@@ -9,6 +9,8 @@
 
 #[path = "passes/documented.rs"]
 mod documented;
+#[path = "passes/promises.rs"]
+mod promises;
 mod support;
 
 use std::cell::RefCell;

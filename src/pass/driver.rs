@@ -143,6 +143,9 @@ impl<'a> Driver<'a> {
             let fires = patch.is_some();
             if let Some(patch) = patch {
                 cx.room -= patch.growth();
+                if cx.stop_after.is_some() {
+                    cx.last = Some((self.rewrites[i].info().name, Some(g.label(op))));
+                }
                 g.apply(patch);
                 cx.applied += 1;
                 self.stats[i].fired += 1;

@@ -143,6 +143,8 @@ pub struct Cx {
     pub stop_after: Option<usize>,
     /// Patches applied so far.
     pub applied: usize,
+    /// With `stop_after`, the pass that made the last of them, and the node where.
+    pub last: Option<(&'static str, Option<String>)>,
     /// Bytes that constants may still grow by.
     pub room: i64,
     /// Hashes of constants.

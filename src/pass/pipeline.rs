@@ -193,6 +193,7 @@ fn run_passes(passes: &[&dyn Pass], m: &mut Model, cx: &mut Cx) -> Result<(), Pa
         if revision(m) != before {
             stats.fired += 1;
             cx.applied += 1;
+            cx.last = Some((info.name, None));
         }
         if cx.check {
             let graphs = m.functions.iter().map(|f| &f.graph).chain([&m.graph]);

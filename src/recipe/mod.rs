@@ -10,7 +10,7 @@ pub use run::{Done, Progress, Report, SimplifyReport, StepReport, run};
 
 use crate::data::{self, DataOptions};
 use crate::engine::EngineError;
-use crate::pass::PassError;
+use crate::pass::{Cx, Limits, PassError, Selection};
 use crate::prune::{self, PruneOptions};
 use crate::quantize::{self, QuantizeOptions};
 use crate::surgery::{EditOptions, ExtractOptions, SurgeryError};
@@ -106,6 +106,21 @@ pub struct SimplifyOptions {
     /// Stop after this many edits, to find the one that goes wrong
     #[arg(long, value_name = "N")]
     pub stop_after: Option<usize>,
+}
+
+impl SimplifyOptions {
+    /// The state of a run with these options.
+    ///
+    /// # Errors
+    /// When a name is no pass.
+    pub fn cx(&self) -> Result<Cx, PassError> {
+        Ok(Cx {
+            limits: Limits { fold_growth: self.fold_limit },
+            selection: Selection::new(&self.only, &self.enable, &self.disable)?,
+            stop_after: self.stop_after,
+            ..Cx::default()
+        })
+    }
 }
 
 /// How original and result are compared.

@@ -10,7 +10,7 @@ use crate::data::{self, Source};
 use crate::engine::{self, Engine};
 use crate::evaluate::{self, Evaluation};
 use crate::ir::Model;
-use crate::pass::{self, Cx, Limits, Selection, Semantics};
+use crate::pass::{self, Cx, Semantics};
 use crate::prune::{self, PruneReport};
 use crate::quantize::{self, QuantizeReport};
 use crate::report::inspect::{Summary, fed_inputs, summarize};
@@ -304,13 +304,7 @@ fn simplify(
     o: &SimplifyOptions,
     explain: bool,
 ) -> Result<SimplifyReport, RecipeError> {
-    let mut cx = Cx {
-        limits: Limits { fold_growth: o.fold_limit },
-        selection: Selection::new(&o.only, &o.enable, &o.disable)?,
-        explain,
-        stop_after: o.stop_after,
-        ..Cx::default()
-    };
+    let mut cx = Cx { explain, ..o.cx()? };
     pass::simplify(model, &mut cx)?;
     let fired = cx.stats.iter().filter(|(_, s)| s.fired > 0);
     Ok(SimplifyReport {

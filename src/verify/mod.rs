@@ -12,12 +12,14 @@
 //! are a few roundings off, gives outputs that differ nearly as much (within 24 dB), the difference
 //! is its own: networks with random weights can be that unstable.
 
+mod bisect;
 mod interface;
 mod metrics;
 mod tolerance;
 
 use serde::Serialize;
 
+pub use bisect::{Bisection, Culprit, Simplify, bisect};
 pub(crate) use interface::differences as interface;
 pub use metrics::OutputDiff;
 pub(crate) use metrics::{Sums, largest};
