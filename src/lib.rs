@@ -33,6 +33,7 @@ pub mod data;
 pub mod diff;
 pub mod engine;
 pub mod evaluate;
+pub mod gate;
 pub mod ir;
 pub mod onnx;
 pub mod ops;

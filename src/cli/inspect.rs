@@ -262,7 +262,7 @@ fn layer_table(layers: &[Layer]) -> Table {
     out
 }
 
-fn parse_dim(text: &str) -> Result<(String, i64), String> {
+pub(super) fn parse_dim(text: &str) -> Result<(String, i64), String> {
     let (name, value) = text.split_once('=').ok_or("write it as name=value, such as batch=1")?;
     let value = value.trim().parse().map_err(|_| format!("{value:?} is no integer"))?;
     Ok((name.trim().to_owned(), value))

@@ -9,6 +9,7 @@ mod edit;
 mod evaluate;
 mod explain;
 mod extract;
+mod gate;
 mod inspect;
 mod optimize;
 mod output;
@@ -17,6 +18,7 @@ mod progress;
 mod prune;
 mod quantize;
 mod simplify;
+mod trtexec;
 mod verify;
 
 use std::process::ExitCode;
@@ -44,6 +46,8 @@ enum Command {
     Evaluate(evaluate::Args),
     Inspect(inspect::Args),
     Diff(diff::Args),
+    Gate(Box<gate::Args>),
+    Trtexec(trtexec::Args),
     Print(print::Args),
     Explain(explain::Args),
     Completions(completions::Args),
@@ -73,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Gate(args) => gate::run(&args),
+        Command::Trtexec(args) => trtexec::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => completions::run(&args),

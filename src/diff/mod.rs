@@ -167,6 +167,16 @@ pub fn diff(a: &Model, b: &Model) -> Diff {
     Diff { header: header::changes(a, b), graphs, effort: weights.effort() }
 }
 
+/// Names of matched nodes of the main graphs, in `b` and in `a`; the weights are not read.
+pub fn twins(a: &Model, b: &Model) -> Vec<(String, String)> {
+    let pair = Pair::top(&a.graph, &b.graph);
+    let matched = matching::match_nodes(&pair);
+    let name = |g: &Graph, op: OpId| node::short_name(g, op);
+    let both = matched.in_order().into_iter().filter_map(|(i, j)| i.zip(j));
+    both.map(|(i, j)| (name(&b.graph, matched.b.order[j]), name(&a.graph, matched.a.order[i])))
+        .collect()
+}
+
 fn inferred(g: &Graph, opset: i64) -> Graph {
     let mut g = g.clone();
     infer_graph(&mut g, opset, &mut |_, _| {});

@@ -251,7 +251,7 @@ impl Compare<'_> {
 }
 
 /// The node's name, else that of its first result.
-fn short_name(g: &Graph, id: OpId) -> String {
+pub(super) fn short_name(g: &Graph, id: OpId) -> String {
     match g.op(id).name.as_str() {
         "" => {
             let result = g.results(id).into_iter().flatten().next();

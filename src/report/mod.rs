@@ -4,3 +4,4 @@ mod bind;
 mod cost;
 pub mod inspect;
 pub mod liveness;
+pub mod numbers;

@@ -1,17 +1,22 @@
 //! What deployment targets accept, and the check of a model against one.
 
+pub mod engine;
 mod finding;
+mod flags;
 mod onnxruntime;
 pub mod rules;
 mod sarif;
 pub mod tensorrt;
 mod trtexec;
+mod version;
 
 use std::str::FromStr;
 
 pub use finding::{Finding, Severity};
+pub use flags::{RemovedFlag, removed_flag};
 pub use sarif::sarif;
-pub use trtexec::{ParseVersionError, Version, trtexec_line};
+pub use trtexec::{Exports, LineOptions, shell_line, trtexec_args, trtexec_line};
+pub use version::{ParseVersionError, Version};
 
 use crate::ir::Model;
 

@@ -1,130 +1,135 @@
 //! The `trtexec` line that builds an engine of a model.
 
-use std::path::Path;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::Version;
 use crate::ir::{Dim, Graph, Model, Shape, ValueId};
 
-/// A version of TensorRT; without a minor version the newest of that major one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Version {
-    major: u32,
-    minor: Option<u32>,
+/// What the line says besides the model and its types.
+#[derive(Clone, Debug, Default)]
+pub struct LineOptions {
+    /// Smallest sizes of open dims, by symbol or as `input:axis`; later ones win.
+    pub min: Vec<(String, i64)>,
+    /// Likeliest sizes.
+    pub opt: Vec<(String, i64)>,
+    /// Largest sizes.
+    pub max: Vec<(String, i64)>,
+    /// Whether kernels for 2:4 sparse weights are tried: `enable` or `force`.
+    pub sparsity: Option<String>,
+    /// File of timings that later builds reuse.
+    pub timing_cache: Option<PathBuf>,
+    /// Files for layers and their times.
+    pub export: Option<Exports>,
+    /// More flags, as they are.
+    pub extra: Vec<String>,
 }
 
-/// The text is no version of TensorRT that Lapidary knows.
-#[derive(Debug, thiserror::Error, PartialEq)]
-#[error("{0:?} is no version of TensorRT: say 8.6, 10, 10.7 or 11")]
-pub struct ParseVersionError(String);
+/// Where `trtexec` writes what it knows of layers.
+#[derive(Clone, Debug)]
+pub struct Exports {
+    /// Layers, with formats and the ONNX nodes they come from.
+    pub layer_info: PathBuf,
+    /// Times of layers.
+    pub profile: PathBuf,
+}
 
-impl FromStr for Version {
-    type Err = ParseVersionError;
-
-    fn from_str(text: &str) -> Result<Version, ParseVersionError> {
-        let fail = || ParseVersionError(text.to_owned());
-        let mut parts = text.split('.').map(|p| p.parse::<u32>().map_err(|_| fail()));
-        let major = parts.next().ok_or_else(fail)??;
-        let minor = parts.next().transpose()?;
-        parts.try_for_each(|p| p.map(|_| ()))?;
-        if (8..=11).contains(&major) && major != 9 {
-            Ok(Version { major, minor })
-        } else {
-            Err(fail())
+impl Exports {
+    /// Files beside the engine of a model.
+    pub fn beside(model: &Path) -> Exports {
+        Exports {
+            layer_info: model.with_extension("layers.json"),
+            profile: model.with_extension("profile.json"),
         }
     }
 }
 
-impl TryFrom<String> for Version {
-    type Error = ParseVersionError;
-
-    fn try_from(text: String) -> Result<Version, ParseVersionError> {
-        text.parse()
-    }
-}
-
-impl From<Version> for String {
-    fn from(v: Version) -> String {
-        v.to_string()
-    }
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.major)?;
-        self.minor.map_or(Ok(()), |minor| write!(f, ".{minor}"))
-    }
-}
-
-impl Default for Version {
-    /// TensorRT 11.
-    fn default() -> Version {
-        Version { major: 11, minor: None }
-    }
-}
-
-impl Version {
-    /// It is this version or a later one; without a minor version it is the newest of its major.
-    pub fn at_least(self, major: u32, minor: u32) -> bool {
-        self.major > major || (self.major == major && self.minor.is_none_or(|have| have >= minor))
-    }
-
-    /// Every network is strongly typed.
-    fn always_strongly_typed(self) -> bool {
-        self.major >= 11
-    }
-
-    /// Types come from the file on request, and precision flags are deprecated.
-    fn takes_strongly_typed(self) -> bool {
-        self.at_least(10, 12) && !self.at_least(11, 0)
-    }
-}
-
-/// The line that builds an engine of the model in `path`. For inputs of dynamic shape it proposes an
-/// optimization profile: batches of 1 to 8, other sizes as are usual for images and text. `dims`
-/// says the likeliest size of open dims, by symbol or as `input:axis`; later ones win.
+/// The line that builds an engine of the model in `path`, as a shell takes it. For inputs of dynamic
+/// shape it proposes an optimization profile: batches of 1 to 8, other sizes as are usual for images
+/// and text. `dims` says the likeliest size of open dims, by symbol or as `input:axis`; later ones
+/// win.
 pub fn trtexec_line(path: &Path, m: &Model, version: Version, dims: &[(String, i64)]) -> String {
-    let engine = path.with_extension("engine");
-    let mut line = format!("trtexec --onnx={}", quoted(&path.display().to_string()));
+    let options = LineOptions { opt: dims.to_vec(), ..LineOptions::default() };
+    shell_line("trtexec", &trtexec_args(path, m, version, &options))
+}
+
+/// A program and its arguments as a shell takes them.
+pub fn shell_line(program: &str, args: &[String]) -> String {
+    let arg = |a: &String| match a.split_once('=') {
+        Some((flag, value)) if flag.starts_with("--") => format!("{flag}={}", quoted(value)),
+        _ => quoted(a),
+    };
+    let args: Vec<String> = args.iter().map(arg).collect();
+    format!("{} {}", quoted(program), args.join(" "))
+}
+
+/// The arguments of `trtexec` that build an engine of the model in `path`.
+pub fn trtexec_args(path: &Path, m: &Model, version: Version, o: &LineOptions) -> Vec<String> {
+    let mut args = vec![format!("--onnx={}", path.display())];
     if version.takes_strongly_typed() {
-        line += " --stronglyTyped";
+        args.push("--stronglyTyped".to_owned());
     } else if !version.always_strongly_typed() {
-        line += if is_quantized(&m.graph) { " --int8 --fp16" } else { " --fp16" };
+        if is_quantized(&m.graph) {
+            args.push("--int8".to_owned());
+        }
+        args.push("--fp16".to_owned());
     }
-    line += &format!(" --saveEngine={}", quoted(&engine.display().to_string()));
-    let fed = |v: &&ValueId| !m.graph.is_const(**v) && m.graph.initializer(**v).is_none();
-    let inputs: Vec<ValueId> = m.graph.inputs().iter().filter(fed).copied().collect();
-    let known = |v: &ValueId| m.graph.value(*v).sizes().is_some();
-    if inputs.iter().all(known) {
-        return line;
+    if let Some(sparsity) = &o.sparsity {
+        args.push(format!("--sparsity={sparsity}"));
     }
-    for (flag, pick) in [("minShapes", 0), ("optShapes", 1), ("maxShapes", 2)] {
-        let shapes: Vec<String> =
-            inputs.iter().filter_map(|v| profile(&m.graph, *v, pick, dims)).collect();
-        line += &format!(" --{flag}={}", quoted(&shapes.join(",")));
+    args.push(format!("--saveEngine={}", path.with_extension("engine").display()));
+    args.extend(profiles(&m.graph, o));
+    if let Some(cache) = &o.timing_cache {
+        args.push(format!("--timingCacheFile={}", cache.display()));
     }
-    line
+    if let Some(export) = &o.export {
+        args.push("--profilingVerbosity=detailed".to_owned());
+        args.push(format!("--exportLayerInfo={}", export.layer_info.display()));
+        args.push(format!("--exportProfile={}", export.profile.display()));
+        args.push("--separateProfileRun".to_owned());
+    }
+    args.extend(o.extra.iter().cloned());
+    args
+}
+
+/// The flags of the optimization profile; none when all inputs are of fixed shape.
+fn profiles(g: &Graph, o: &LineOptions) -> Vec<String> {
+    let fed = |v: &&ValueId| !g.is_const(**v) && g.initializer(**v).is_none();
+    let inputs: Vec<ValueId> = g.inputs().iter().filter(fed).copied().collect();
+    if inputs.iter().all(|v| g.value(*v).sizes().is_some()) {
+        return Vec::new();
+    }
+    let flag = |(name, pick): (&str, usize)| {
+        let shapes = inputs.iter().filter_map(|v| profile(g, *v, pick, o));
+        format!("--{name}={}", shapes.collect::<Vec<_>>().join(","))
+    };
+    [("minShapes", 0), ("optShapes", 1), ("maxShapes", 2)].map(flag).to_vec()
 }
 
 /// `name:AxBxC` for one end of the optimization profile.
-fn profile(g: &Graph, input: ValueId, pick: usize, dims: &[(String, i64)]) -> Option<String> {
+fn profile(g: &Graph, input: ValueId, pick: usize, o: &LineOptions) -> Option<String> {
     let value = g.value(input);
     let shape = value.shape()?;
     let name = match value.name() {
         name if name.contains([':', ',']) => format!("'{name}'"),
         name => name.to_owned(),
     };
-    let likely = |axis: usize| {
+    let given = |sizes: &[(String, i64)], axis: usize| {
         let dim_name =
             shape[axis].name().map_or_else(|| format!("{}:{axis}", value.name()), str::to_owned);
-        dims.iter().rev().find(|(n, _)| *n == dim_name).map(|(_, size)| *size)
+        sizes.iter().rev().find(|(n, _)| *n == dim_name).map(|(_, size)| *size)
     };
     let size = |axis: usize| {
+        if let Some(n) = shape[axis].known() {
+            return n.to_string();
+        }
         let [min, opt, max] = proposal(shape, axis);
-        let opt = if shape[axis].known().is_some() { opt } else { likely(axis).unwrap_or(opt) };
-        [min.min(opt), opt, max.max(opt)][pick].to_string()
+        let (least, most) = (given(&o.min, axis), given(&o.max, axis));
+        let likely = given(&o.opt, axis).unwrap_or_else(|| {
+            opt.clamp(least.unwrap_or(opt), most.unwrap_or(opt).max(least.unwrap_or(opt)))
+        });
+        let least = least.unwrap_or(min.min(likely));
+        let most = most.unwrap_or(max.max(likely));
+        [least, likely, most][pick].to_string()
     };
     let sizes: Vec<String> = (0..shape.len()).map(size).collect();
     Some(if sizes.is_empty() { format!("{name}:1") } else { format!("{name}:{}", sizes.join("x")) })
@@ -213,11 +218,20 @@ mod tests {
     }
 
     #[test]
-    fn odd_versions_are_refused() {
-        for text in ["", "9", "7.2", "12", "ten", "10.x"] {
-            assert!(text.parse::<Version>().is_err(), "{text}");
-        }
-        assert_eq!("10.7".parse::<Version>().expect("version").to_string(), "10.7");
+    fn ends_of_the_profile_can_be_given() {
+        let m = model(vec![Dim::symbol("n"), Dim::Known(3), Dim::symbol("h")], false);
+        let pair = |n: &str, v| vec![(n.to_owned(), v)];
+        let options = LineOptions { min: pair("n", 16), max: pair("h", 64), ..Default::default() };
+        let args = trtexec_args(Path::new("m.onnx"), &m, Version::default(), &options);
+        let shapes: Vec<&str> = args[2..].iter().map(|a| &a[..]).collect();
+        assert_eq!(
+            shapes,
+            [
+                "--minShapes=images:16x3x1",
+                "--optShapes=images:16x3x64",
+                "--maxShapes=images:16x3x64"
+            ]
+        );
     }
 
     #[test]
