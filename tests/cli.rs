@@ -1,5 +1,10 @@
 //! The command as users run it: results, messages and exit codes.
 
+#[path = "cli/gate.rs"]
+mod gate;
+#[path = "cli/trtexec.rs"]
+mod trtexec;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

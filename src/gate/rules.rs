@@ -16,6 +16,9 @@ pub(super) struct Broken {
     pub found: Vec<(String, String)>,
 }
 
+/// A budget, its patterns, whether they allow or forbid, and what of an op they match.
+type OpRule<'a> = (&'static str, &'a [String], bool, &'a dyn Fn(&Op) -> String);
+
 /// Checks all rules that are set, in a fixed order.
 ///
 /// # Errors
@@ -32,7 +35,7 @@ pub(super) fn check(model: &Model, budgets: &Budgets) -> Result<Vec<Broken>, Gat
         "" => "ai.onnx".to_owned(),
         domain => domain.to_owned(),
     };
-    let rules: [(&'static str, &[String], bool, &dyn Fn(&Op) -> String); 4] = [
+    let rules: [OpRule; 4] = [
         ("allow-ops", &budgets.allow_ops, true, &Op::full_type),
         ("forbid-ops", &budgets.forbid_ops, false, &Op::full_type),
         ("allow-domains", &budgets.allow_domains, true, &domain),

@@ -80,8 +80,9 @@ struct LayerFile {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum LayerEntry {
-    Name(String),
     Detailed(Box<Detailed>),
+    /// Just its name.
+    Brief(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -126,8 +127,8 @@ pub fn read(
         None => Vec::new(),
     };
     let detailed = |e: LayerEntry| match e {
-        LayerEntry::Name(_) => None,
         LayerEntry::Detailed(d) => Some(*d),
+        LayerEntry::Brief(_) => None,
     };
     let found = file.layers.len();
     let layers: Vec<Detailed> = file.layers.into_iter().filter_map(detailed).collect();
