@@ -39,6 +39,7 @@ pub mod onnx;
 pub mod ops;
 pub mod pass;
 mod passes;
+pub mod precision;
 pub mod prune;
 pub mod quantize;
 pub mod recipe;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "quantize/half.rs"]
+mod half;
 #[path = "quantize/linter.rs"]
 mod linter;
 #[path = "quantize/placement.rs"]

@@ -98,6 +98,7 @@ fn print(report: &Report, explain: bool) {
             StepReport::Simplify(s) => super::simplify::print(s),
             StepReport::Prune(p) => super::prune::print(p),
             StepReport::Quantize(q) => super::quantize::print(q, explain),
+            StepReport::Precision(p) => super::precision::print(p, explain),
         }
     }
     say!("{}", before_after(report));

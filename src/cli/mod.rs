@@ -13,6 +13,7 @@ mod gate;
 mod inspect;
 mod optimize;
 mod output;
+mod precision;
 mod print;
 mod progress;
 mod prune;

@@ -7,6 +7,7 @@ use anyhow::Context;
 use super::change::ChangeArgs;
 use super::{Outcome, change};
 use crate::data::DataOptions;
+use crate::precision::PrecisionOptions;
 use crate::prune::PruneOptions;
 use crate::quantize::QuantizeOptions;
 use crate::recipe::{Recipe, SimplifyOptions, Step};
@@ -40,6 +41,8 @@ pub(super) struct Args {
     #[arg(long)]
     print_recipe: bool,
     #[command(flatten)]
+    half: PrecisionOptions,
+    #[command(flatten)]
     change: ChangeArgs,
 }
 
@@ -69,6 +72,9 @@ fn from_flags(args: &Args) -> anyhow::Result<Recipe> {
     }
     if args.int8 {
         recipe.step.push(Step::Quantize(QuantizeOptions::default()));
+    }
+    if args.half.is_asked() {
+        recipe.step.push(Step::Precision(args.half.clone()));
     }
     if let Some(path) = &args.evaluate {
         let evaluate = DataOptions { data: vec![path.clone()], ..recipe.data.clone() };

@@ -3,6 +3,7 @@
 use super::change::ChangeArgs;
 use super::output::say;
 use super::{Outcome, change, output};
+use crate::precision::PrecisionOptions;
 use crate::quantize::{QuantizeOptions, QuantizeReport};
 use crate::recipe::{SimplifyOptions, Step};
 
@@ -13,6 +14,8 @@ pub(super) struct Args {
     change: ChangeArgs,
     #[command(flatten)]
     options: QuantizeOptions,
+    #[command(flatten)]
+    half: PrecisionOptions,
     /// Do not simplify first; batch normalization must be folded then
     #[arg(long)]
     no_simplify: bool,
@@ -24,6 +27,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         recipe.step.push(Step::Simplify(SimplifyOptions::default()));
     }
     recipe.step.push(Step::Quantize(args.options.clone()));
+    if args.half.is_asked() {
+        recipe.step.push(Step::Precision(args.half.clone()));
+    }
     change::run(&recipe, &args.change.model, &args.change.output, "int8")
 }
 

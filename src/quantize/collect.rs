@@ -207,6 +207,22 @@ impl<'a> Collector<'a> {
     }
 }
 
+/// Ranges of the given values over all samples.
+///
+/// # Errors
+/// When there are no samples or the model does not run on them.
+pub(crate) fn observe_ranges(
+    m: &Model,
+    values: &[ValueId],
+    engine: &dyn Engine,
+    source: &dyn Source,
+    progress: Progress,
+) -> Result<BTreeMap<ValueId, Range>, QuantizeError> {
+    let taps = Taps::new(&m.graph, &values.iter().map(|v| (*v, None)).collect());
+    let stats = Collector::new(m, engine, &taps, source, progress)?.stats()?;
+    Ok(stats.into_iter().map(|(v, s)| (v, s.range)).collect())
+}
+
 /// Hands out the elements of a float32 tensor, copied when they are not aligned.
 fn with_f32(tensor: &Tensor, f: &mut dyn FnMut(&[f32])) {
     if tensor.dtype() != crate::ir::DType::F32 {

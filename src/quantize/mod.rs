@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 pub use calibrate::Method;
+pub(crate) use collect::observe_ranges;
 pub use options::{ConvTransposeAxis, Profile, QuantizeOptions};
 pub(crate) use placement::is_shape_arithmetic;
 pub use placement::{Decision, Plan, plan};

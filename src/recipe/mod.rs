@@ -11,6 +11,7 @@ pub use run::{Done, Progress, Report, SimplifyReport, StepReport, run};
 use crate::data::{self, DataOptions};
 use crate::engine::EngineError;
 use crate::pass::{Cx, Limits, PassError, Selection};
+use crate::precision::{PrecisionError, PrecisionOptions};
 use crate::prune::{self, PruneOptions};
 use crate::quantize::{self, QuantizeOptions};
 use crate::surgery::{EditOptions, ExtractOptions, SurgeryError};
@@ -50,6 +51,8 @@ pub enum Step {
     Prune(PruneOptions),
     /// Calibrate and insert Q/DQ.
     Quantize(QuantizeOptions),
+    /// Compute in 16-bit floats.
+    Precision(PrecisionOptions),
 }
 
 impl Step {
@@ -61,6 +64,7 @@ impl Step {
             Step::Simplify(_) => "simplify",
             Step::Prune(_) => "prune",
             Step::Quantize(_) => "quantize",
+            Step::Precision(_) => "precision",
         }
     }
 
@@ -69,7 +73,7 @@ impl Step {
         match self {
             Step::Edit(_) | Step::Extract(_) => Effect::Interface,
             Step::Simplify(_) => Effect::Exact,
-            Step::Prune(_) | Step::Quantize(_) => Effect::Lossy,
+            Step::Prune(_) | Step::Quantize(_) | Step::Precision(_) => Effect::Lossy,
         }
     }
 }
@@ -178,6 +182,9 @@ pub enum RecipeError {
     /// Quantization failed.
     #[error(transparent)]
     Quantize(#[from] quantize::QuantizeError),
+    /// Conversion to 16-bit floats failed.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// The engine is missing or cannot run the model.
     #[error(transparent)]
     Engine(#[from] EngineError),

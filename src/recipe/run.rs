@@ -11,6 +11,7 @@ use crate::engine::{self, Engine};
 use crate::evaluate::{self, Evaluation};
 use crate::ir::Model;
 use crate::pass::{self, Cx, Semantics};
+use crate::precision::{self, Observation, PrecisionOptions, PrecisionReport};
 use crate::prune::{self, PruneReport};
 use crate::quantize::{self, QuantizeReport};
 use crate::report::inspect::{Summary, fed_inputs, summarize};
@@ -65,6 +66,8 @@ pub enum StepReport {
     Prune(PruneReport),
     /// What was quantized.
     Quantize(QuantizeReport),
+    /// What computes in 16 bits.
+    Precision(PrecisionReport),
 }
 
 /// What the step `simplify` did.
@@ -87,7 +90,7 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
     let mut runner = Runner { recipe, progress, engine: None, warnings: Vec::new() };
     let needs_engine = !recipe.verify.skip
         || recipe.evaluate.is_some()
-        || recipe.step.iter().any(|s| matches!(s, Step::Quantize(_)));
+        || recipe.step.iter().any(|s| matches!(s, Step::Quantize(_) | Step::Precision(_)));
     if needs_engine {
         runner.engine = Some(engine::by_name(&recipe.engine)?);
     }
@@ -210,7 +213,30 @@ impl Runner<'_> {
                 self.warnings.extend(report.warnings.iter().cloned());
                 StepReport::Quantize(report)
             }
+            Step::Precision(o) => {
+                let report = self.precision(o, model)?;
+                self.warnings.extend(report.warnings.iter().cloned());
+                StepReport::Precision(report)
+            }
         })
+    }
+
+    /// Converts to 16-bit floats; ranges are observed where there is data.
+    fn precision(
+        &self,
+        o: &PrecisionOptions,
+        model: &mut Model,
+    ) -> Result<PrecisionReport, RecipeError> {
+        let options = &self.recipe.data;
+        if options.data.is_empty() && options.random.is_none() {
+            return Ok(precision::convert(model, o, None)?);
+        }
+        let source = data::open(options, model, 0)?;
+        let all = source.len();
+        let progress = |done| (self.progress)("observe", done, all);
+        let observation =
+            Observation { engine: self.engine(), data: source.as_ref(), progress: &progress };
+        Ok(precision::convert(model, o, Some(&observation))?)
     }
 
     /// Samples for verification: the data that was given, else seeded random inputs.
