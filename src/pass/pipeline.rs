@@ -54,6 +54,7 @@ static ON_REQUEST: &[&dyn Pass] =
 
 /// Passes over the whole model that run first.
 static NORMALIZE: &[&dyn Pass] = &[
+    &inline_exported::InlineExported,
     &lift_constants::LiftConstants,
     // What nothing reads would keep fusions from seeing a sole reader.
     &remove_dead::RemoveDead,
@@ -69,6 +70,10 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
     &eliminate_unit::EliminateUnit,
     &eliminate_idempotent::EliminateIdempotent,
     &eliminate_inverse::EliminateInverse,
+    &eliminate_sequences::EliminateSequences,
+    &eliminate_optionals::EliminateOptionals,
+    &merge_qdq::MergeQdq,
+    &fuse_dequantize_transpose::FuseDequantizeTranspose,
     &fold_reshape_shape::FoldReshapeShape,
     &merge_reshapes::MergeReshapes,
     &merge_transposes::MergeTransposes,
@@ -89,7 +94,12 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
     &fuse_gemm_transpose::FuseGemmTranspose,
     // Named operators before their factors are merged with others.
     &fuse_layer_norm::FuseLayerNorm,
+    &fuse_rms_norm::FuseRmsNorm,
+    &fuse_rotary_embedding::FuseRotaryEmbedding,
+    &fuse_attention::FuseAttention,
     &fuse_gelu::FuseGelu,
+    &fuse_mish::FuseMish,
+    &fuse_softsign::FuseSoftsign,
     &fuse_hard_swish::FuseHardSwish,
     &fuse_log_softmax::FuseLogSoftmax,
     &merge_constants::MergeConstants,
@@ -99,7 +109,11 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
 /// Passes that run between rounds of rewrites, until nothing changes.
 static BETWEEN: &[&dyn Pass] = &[
     &inline_if::InlineIf,
-    // A branch may have brought Constants with it.
+    // What loops need not do, before it is done as often as they run.
+    &trim_bodies::TrimBodies,
+    &hoist_invariants::HoistInvariants,
+    &unroll_loops::UnrollLoops,
+    // A branch or body may have brought Constants with it.
     &lift_constants::LiftConstants,
     &merge_common::MergeCommon,
     &remove_dead::RemoveDead,

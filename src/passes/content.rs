@@ -43,13 +43,13 @@ pub(super) fn equal_constants(
     groups
 }
 
-fn hash(t: &Tensor, hashes: &mut Hashes) -> u64 {
+pub(super) fn hash(t: &Tensor, hashes: &mut Hashes) -> u64 {
     match t.raw() {
         Some(raw) => hashes.of(raw, xxh3_64),
         None => 0,
     }
 }
 
-fn same_elements(a: &Tensor, b: &Tensor) -> bool {
+pub(super) fn same_elements(a: &Tensor, b: &Tensor) -> bool {
     a.same_storage(b) || matches!((a.raw(), b.raw()), (Some(a), Some(b)) if a == b)
 }

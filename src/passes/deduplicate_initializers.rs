@@ -18,8 +18,9 @@
 //! Graph outputs, graph inputs with a default, and constants with notes of their own.
 //!
 //! ## Limits
-//! Constants of different graphs (a body and the graph around it) stay apart.
+//! Constants of a subgraph are replaced by those around or beside it from 64 bytes on.
 
+use super::body_constants;
 use super::content::equal_constants;
 use crate::ir::{Graph, Model};
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
@@ -28,7 +29,7 @@ pub(crate) struct DeduplicateInitializers;
 
 static INFO: PassInfo = PassInfo {
     name: "deduplicate-initializers",
-    summary: "keep one of several equal constants",
+    summary: "keep one of several equal constants, in subgraphs too",
     semantics: Semantics::Exact,
     source: include_str!("deduplicate_initializers.rs"),
 };
@@ -40,6 +41,10 @@ impl Pass for DeduplicateInitializers {
 
     fn run(&self, model: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
         visit_model(model, &mut |g, _| deduplicate(g, cx));
+        body_constants::share(&mut model.graph, &mut cx.hashes);
+        for function in &mut model.functions {
+            body_constants::share(&mut function.graph, &mut cx.hashes);
+        }
         Ok(())
     }
 }

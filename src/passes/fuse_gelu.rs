@@ -1,7 +1,8 @@
 //! # fuse-gelu
 //!
 //! ## What it does
-//! Recognizes Gelu: `0.5 * x * (1 + erf (x / sqrt 2))`.
+//! Recognizes Gelu, `0.5 * x * (1 + erf (x / sqrt 2))`, and its approximation
+//! `0.5 * x * (1 + tanh (sqrt (2 / pi) * (x + 0.044715 * x^3)))`.
 //!
 //! ## Before/after
 //! ```text
@@ -13,16 +14,18 @@
 //! ```
 //!
 //! ## When it applies
-//! From opset 20 on, which has Gelu; in any order of the factors.
+//! From opset 20 on, which has Gelu; in any order of the factors, and however the polynomial is
+//! written.
 //!
 //! ## What it preserves
 //! The name of the result.
 //!
 //! ## Limits
-//! The approximation by tanh stays as it is.
+//! The approximation by a Sigmoid stays as it is: no standard operator is it.
 
-use super::factors::{close, product, scaled, shifted};
-use super::pattern::{operand, sole_maker};
+use super::factors::{close, product, shifted};
+use super::pattern::{keeps_rank, operand, sole_maker};
+use super::polynomial::polynomial;
 use crate::ir::{Graph, Miss, Op, OpId, Patch, ValueId};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
@@ -50,19 +53,30 @@ impl Rewrite for FuseGelu {
         }
         let p = product(g, at).ok_or("it is no plain product")?;
         let [a, b] = p.factors[..] else { return Err("it has not two factors".into()) };
-        let x = [(a, b), (b, a)].into_iter().find(|(x, gate)| is_gate(g, *x, *gate));
-        let (x, _) = x.filter(|_| close(p.coefficient, 0.5)).ok_or("it is no Gelu")?;
+        let kind = |(x, gate)| kind(g, x, gate).map(|kind| (x, kind));
+        let found = [(a, b), (b, a)].into_iter().find_map(kind);
+        let found = found.filter(|_| close(p.coefficient, 0.5));
+        let (x, approximate) = found.ok_or("it is no Gelu")?;
+        keeps_rank(g, x, at)?;
         let mut patch = Patch::at(at);
-        let gelu = Op::new("Gelu").named(g.op(at).name.clone());
+        let mut gelu = Op::new("Gelu").named(g.op(at).name.clone());
+        if approximate {
+            gelu = gelu.with("approximate", "tanh");
+        }
         patch.replace(g, at, gelu, vec![Some(x.into())]);
         Ok(patch)
     }
 }
 
-/// `gate` is `1 + erf (x / sqrt 2)`.
-fn is_gate(g: &Graph, x: ValueId, gate: ValueId) -> bool {
-    let erf = shifted(g, gate).filter(|(_, one)| *one == 1.0);
-    let erf = erf.and_then(|(v, _)| sole_maker(g, v, &["Erf"]));
-    let inner = erf.and_then(|op| operand(g, op, 0).ok()).and_then(|v| scaled(g, v));
-    inner.is_some_and(|(by, v)| v == x && close(by, std::f64::consts::FRAC_1_SQRT_2))
+/// `gate` is `1 + erf (x / sqrt 2)`, or its approximation by tanh: whether it is that.
+fn kind(g: &Graph, x: ValueId, gate: ValueId) -> Option<bool> {
+    use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
+    let (inner, _) = shifted(g, gate).filter(|(_, one)| *one == 1.0)?;
+    let op = sole_maker(g, inner, &["Erf", "Tanh"])?;
+    let approximate = g.op(op).is("Tanh");
+    let slope = if approximate { FRAC_2_PI.sqrt() } else { FRAC_1_SQRT_2 };
+    let cube = if approximate { 0.044_715 * slope } else { 0.0 };
+    let found = polynomial(g, operand(g, op, 0).ok()?, x)?;
+    let fits = found.iter().zip([0.0, slope, 0.0, cube]).all(|(a, b)| close(*a, b));
+    fits.then_some(approximate)
 }

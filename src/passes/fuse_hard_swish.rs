@@ -21,8 +21,8 @@
 //! Only the constants 3 and 6; plain floats.
 
 use super::factors::{close, product, shifted};
-use super::pattern::{is_plain_float, maker, operand, result, scalar, sole_maker};
-use crate::ir::{Graph, Miss, Op, OpId, Patch, ValueId};
+use super::pattern::{is_plain_float, keeps_rank, maker, operand, result, scalar, sole_maker};
+use crate::ir::{DType, Graph, Miss, Op, OpId, Patch, ValueId};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
 pub(crate) struct FuseHardSwish;
@@ -46,13 +46,15 @@ impl Rewrite for FuseHardSwish {
     fn plan(&self, g: &Graph, at: OpId, site: &Site) -> Result<Patch, Miss> {
         let p = product(g, at).ok_or("it is no plain product")?;
         let dtype = g.value(operand(g, at, 0)?).dtype();
-        if site.opset < 6 || !dtype.is_some_and(is_plain_float) {
+        let narrow = dtype == Some(DType::BF16) && site.opset < 22;
+        if site.opset < 6 || narrow || !dtype.is_some_and(is_plain_float) {
             return Err("the elements are no plain floats".into());
         }
         match p.factors[..] {
             [gate] => {
                 let x = clipped(g, gate, site.opset).filter(|_| close(p.coefficient, 1.0 / 6.0));
                 let x = x.ok_or("it is no HardSigmoid")?;
+                keeps_rank(g, x, at)?;
                 let mut patch = Patch::at(at);
                 patch.replace(g, at, hard_sigmoid(), vec![Some(x.into())]);
                 Ok(patch)
@@ -79,6 +81,7 @@ fn plan_swish(
     let swish = || Op::new("HardSwish").named(name.clone());
     for (x, gate) in [(a, b), (b, a)] {
         if clipped(g, gate, site.opset) == Some(x) && close(coefficient, 1.0 / 6.0) {
+            keeps_rank(g, x, at)?;
             if site.opset >= 14 {
                 patch.replace(g, at, swish(), vec![Some(x.into())]);
             } else {
@@ -92,6 +95,7 @@ fn plan_swish(
         let sigmoid = maker(g, gate, "HardSigmoid").filter(|op| is_sixth(g.op(*op)));
         let of_x = sigmoid.is_some_and(|op| g.operand(op, 0) == Some(x));
         if of_x && coefficient == 1.0 && site.opset >= 14 && g.sole_use(gate).is_some() {
+            keeps_rank(g, x, at)?;
             patch.replace(g, at, swish(), vec![Some(x.into())]);
             return Ok(patch);
         }

@@ -54,6 +54,11 @@ impl Pass for InlineFunctions {
 
 /// Inlines all calls of local functions. Returns how many.
 pub fn inline_functions(m: &mut Model) -> usize {
+    inline_those(m, &|_| true)
+}
+
+/// Inlines the calls of those local functions. Returns how many.
+pub(super) fn inline_those(m: &mut Model, which: &dyn Fn(&Function) -> bool) -> usize {
     if m.functions.is_empty() {
         return 0;
     }
@@ -62,14 +67,14 @@ pub fn inline_functions(m: &mut Model) -> usize {
     for _ in 0..DEEPEST {
         let mut done = 0;
         let opsets = &mut m.opsets;
-        visit_graphs(&mut m.graph, &mut |g| done += inline_calls(g, &functions, opsets));
+        visit_graphs(&mut m.graph, &mut |g| done += inline_calls(g, &functions, which, opsets));
         total += done;
         if done == 0 || op_count(&m.graph) > MOST_OPS {
             break;
         }
     }
     m.functions = functions;
-    drop_uncalled(m);
+    drop_uncalled(m, which);
     total
 }
 
@@ -79,16 +84,21 @@ fn op_count(graph: &Graph) -> usize {
     n
 }
 
-fn called<'f>(functions: &'f [Function], op: &Op) -> Option<&'f Function> {
+pub(super) fn called<'f>(functions: &'f [Function], op: &Op) -> Option<&'f Function> {
     functions
         .iter()
         .find(|f| f.name == op.op_type && f.domain == op.domain && f.overload == op.overload)
 }
 
-fn inline_calls(g: &mut Graph, functions: &[Function], opsets: &mut Vec<(String, i64)>) -> usize {
+fn inline_calls(
+    g: &mut Graph,
+    functions: &[Function],
+    which: &dyn Fn(&Function) -> bool,
+    opsets: &mut Vec<(String, i64)>,
+) -> usize {
     let mut done = 0;
     for id in g.order() {
-        let Some(f) = called(functions, g.op(id)) else { continue };
+        let Some(f) = called(functions, g.op(id)).filter(|f| which(f)) else { continue };
         let differs = |(d, v): &(String, i64)| opset_of(opsets, d).is_some_and(|mine| mine != *v);
         if f.opsets.iter().any(differs) || op_count(g) > MOST_OPS {
             continue;
@@ -160,8 +170,8 @@ fn resolve(body: &mut Graph, f: &Function, call: &Op) -> Option<()> {
     Some(())
 }
 
-/// Drops functions that neither the main graph nor a function that stays calls.
-pub(crate) fn drop_uncalled(m: &mut Model) {
+/// Drops those functions that neither the main graph nor a function that stays calls.
+pub(crate) fn drop_uncalled(m: &mut Model, which: &dyn Fn(&Function) -> bool) {
     let calls = |graph: &Graph, f: &Function| {
         let mut found = false;
         for_each_graph(graph, &mut |g| {
@@ -169,7 +179,7 @@ pub(crate) fn drop_uncalled(m: &mut Model) {
         });
         found
     };
-    let mut kept: Vec<bool> = m.functions.iter().map(|f| calls(&m.graph, f)).collect();
+    let mut kept: Vec<bool> = m.functions.iter().map(|f| !which(f) || calls(&m.graph, f)).collect();
     loop {
         let mut grew = false;
         for i in 0..m.functions.len() {

@@ -1,8 +1,7 @@
 //! # inline-if
 //!
 //! ## What it does
-//! Puts the branch of an If that is always taken in its place, and the body of a Loop that runs
-//! exactly once or never.
+//! Puts the branch of an If that is always taken in its place.
 //!
 //! ## Before/after
 //! ```text
@@ -13,24 +12,30 @@
 //! ```
 //!
 //! ## When it applies
-//! The condition is constant. For a Loop: the trip count is 0, or the condition is false at the
-//! start, and it collects nothing; or the trip count is 1, it surely starts, and collects nothing.
+//! The condition is constant, or both branches compute the same. Inside a branch the condition itself
+//! is known, so an If in it that asks again is decided.
 //!
 //! ## What it preserves
 //! Names of results. Names inside the branch, unless they are taken outside.
 //!
 //! ## Limits
 //! A branch that hands out an outer value, a constant or the same value twice as a graph output gets
-//! an Identity for it.
+//! an Identity for it. Branches are compared op by op in their order, and not when they hold an If
+//! or a loop.
 
-use crate::ir::{Graph, Model, OpId, ValueId};
+use std::collections::HashMap;
+
+use super::bodies::{body_index, captured, truth};
+use super::merge_common::same_attrs;
+use crate::ir::{DType, Graph, Model, OpId, Tensor, ValueId};
+use crate::ops;
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
 
 pub(crate) struct InlineIf;
 
 static INFO: PassInfo = PassInfo {
     name: "inline-if",
-    summary: "inline the branch of an If that is always taken, and loops that run once or never",
+    summary: "inline the branch of an If that is always taken, or one of two equal ones",
     semantics: Semantics::Exact,
     source: include_str!("inline_if.rs"),
 };
@@ -47,83 +52,109 @@ impl Pass for InlineIf {
 }
 
 fn inline(g: &mut Graph) {
-    let holders: Vec<OpId> = g.ops().filter(|op| !g.op(*op).bodies.is_empty()).collect();
-    for op in holders {
-        if !g.has_op(op) || g.op(op).has_ref_attrs() {
+    let ifs: Vec<OpId> = g.ops().filter(|op| g.op(*op).is("If")).collect();
+    for op in ifs {
+        let branches = [body_index(g, op, "then_branch"), body_index(g, op, "else_branch")];
+        let [Some(yes), Some(no)] = branches else { continue };
+        if g.op(op).has_ref_attrs() {
             continue;
         }
-        if g.op(op).is("If") {
-            inline_if(g, op);
-        } else if g.op(op).is("Loop") {
-            inline_loop(g, op);
-        }
-    }
-}
-
-fn inline_if(g: &mut Graph, op: OpId) {
-    let Some(taken) = truth(g, g.operand(op, 0)) else { return };
-    let branch = if taken { "then_branch" } else { "else_branch" };
-    let Some(body) = body_index(g, op, branch) else { return };
-    if g.op(op).bodies[body].outputs().len() >= g.op(op).result_count() {
-        g.inline_body(op, body, &[]);
-    }
-}
-
-fn inline_loop(g: &mut Graph, op: OpId) {
-    let Some(body) = body_index(g, op, "body") else { return };
-    let carried = g.op(op).arity().saturating_sub(2);
-    let shape_fits = g.op(op).result_count() == carried
-        && g.op(op).bodies[body].inputs().len() == carried + 2
-        && g.op(op).bodies[body].outputs().len() == carried + 1;
-    let initial: Vec<Option<ValueId>> = g.operands(op).into_iter().skip(2).collect();
-    if !shape_fits || initial.iter().any(Option::is_none) {
-        return;
-    }
-    let trips = g.operand(op, 0).map(|v| g.const_tensor(v).and_then(|t| t.single()));
-    let starts = g.operand(op, 1).map(|v| truth(g, Some(v)));
-    let never = trips == Some(Some(0.0)) || starts == Some(Some(false));
-    let once = trips == Some(Some(1.0)) && matches!(starts, None | Some(Some(true)));
-    if never {
-        let joins_output = |v: &Option<ValueId>| v.is_some_and(|v| g.is_output(v));
-        if g.results(op).iter().any(joins_output) {
-            return;
-        }
-        for (v, initial) in g.results(op).into_iter().zip(initial) {
-            if let (Some(v), Some(initial)) = (v, initial) {
-                g.replace_uses(v, initial);
+        let taken = match truth(g, g.operand(op, 0)) {
+            Some(true) => yes,
+            Some(false) => no,
+            None if same_branches(g, op, yes, no) => yes,
+            None => {
+                tell_condition(g, op, yes, true);
+                tell_condition(g, op, no, false);
+                continue;
             }
+        };
+        if g.op(op).bodies[taken].outputs().len() >= g.op(op).result_count() {
+            g.inline_body(op, taken, &[]);
         }
-        g.remove_op(op);
-    } else if once {
-        inline_once(g, op, body, initial);
     }
 }
 
-/// The body of a loop with the first iteration number and a true condition for its inputs.
-fn inline_once(g: &mut Graph, op: OpId, body: usize, initial: Vec<Option<ValueId>>) {
-    use crate::ir::{DType, Tensor};
-    let Ok(yes) = Tensor::new(DType::Bool, vec![], vec![1].into()) else { return };
-    let iteration = g.add_const("iteration", Tensor::scalar(0i64));
-    let condition = g.add_const("condition", yes);
-    let inputs: Vec<_> = [Some(iteration), Some(condition)].into_iter().chain(initial).collect();
-    // The first output of the body says whether to go on.
-    let mut inner = g.op(op).bodies[body].clone();
-    let outputs = inner.outputs()[1..].to_vec();
-    inner.set_outputs(outputs);
-    g.bodies_mut(op)[body] = inner;
-    g.inline_body(op, body, &inputs);
-    g.remove_value_if_unused(iteration);
-    g.remove_value_if_unused(condition);
+/// Makes a constant of the condition where the branch reads it.
+fn tell_condition(g: &mut Graph, op: OpId, branch: usize, holds: bool) {
+    let Some(condition) = g.operand(op, 0) else { return };
+    let inner = captured(g, op, branch).into_iter().find(|(_, outer)| *outer == condition);
+    let Some((inner, _)) = inner.filter(|(v, _)| !g.op(op).bodies[branch].uses(*v).is_empty())
+    else {
+        return;
+    };
+    let dims = g.value(condition).sizes();
+    let dims = dims.filter(|d| d.iter().product::<usize>() == 1).unwrap_or_default();
+    let Ok(known) = Tensor::new(DType::Bool, dims, vec![u8::from(holds)].into()) else { return };
+    let body = &mut g.bodies_mut(op)[branch];
+    let constant = body.add_const("condition", known);
+    body.replace_uses(inner, constant);
+    g.prune_captures(op);
 }
 
-fn truth(g: &Graph, condition: Option<ValueId>) -> Option<bool> {
-    let tensor = g.const_tensor(condition?)?;
-    tensor.single().map(|v| v != 0.0)
+/// Both branches hold the same ops on the same values.
+fn same_branches(g: &Graph, op: OpId, yes: usize, no: usize) -> bool {
+    let (a, b) = (&g.op(op).bodies[yes], &g.op(op).bodies[no]);
+    let (x, y) = (a.order(), b.order());
+    let counts_fit = x.len() == y.len() && a.outputs().len() == b.outputs().len();
+    if !counts_fit {
+        return false;
+    }
+    let mut pairs =
+        Pairs { a, b, outer: [outer(g, op, yes), outer(g, op, no)], made: HashMap::new() };
+    x.into_iter().zip(y).all(|(x, y)| pairs.same_op(x, y))
+        && a.outputs().iter().zip(b.outputs()).all(|(v, w)| pairs.same_value(*v, *w))
 }
 
-fn body_index(g: &Graph, op: OpId, attr: &str) -> Option<usize> {
-    match g.op(op).attr(attr)? {
-        crate::ir::AttrValue::Graph(i) => Some(*i),
-        _ => None,
+fn outer(g: &Graph, op: OpId, branch: usize) -> HashMap<ValueId, ValueId> {
+    captured(g, op, branch).into_iter().collect()
+}
+
+/// Values of two branches that are known to be equal.
+struct Pairs<'a> {
+    a: &'a Graph,
+    b: &'a Graph,
+    outer: [HashMap<ValueId, ValueId>; 2],
+    made: HashMap<ValueId, ValueId>,
+}
+
+impl Pairs<'_> {
+    fn same_value(&self, v: ValueId, w: ValueId) -> bool {
+        if self.made.get(&v) == Some(&w) {
+            return true;
+        }
+        let outside = (self.outer[0].get(&v), self.outer[1].get(&w));
+        if let (Some(v), Some(w)) = outside {
+            return v == w;
+        }
+        match (self.a.const_tensor(v), self.b.const_tensor(w)) {
+            (Some(s), Some(t)) => {
+                s.dtype() == t.dtype() && s.dims() == t.dims() && s.data() == t.data()
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that the results of two equal ops are equal.
+    fn same_op(&mut self, x: OpId, y: OpId) -> bool {
+        let (p, q) = (self.a.op(x), self.b.op(y));
+        let known = ops::schema(p).is_some_and(|s| s.deterministic);
+        let (r, s) = (self.a.operands(x), self.b.operands(y));
+        let same = |(v, w): (&Option<ValueId>, &Option<ValueId>)| match (v, w) {
+            (Some(v), Some(w)) => self.same_value(*v, *w),
+            (v, w) => v.is_none() && w.is_none(),
+        };
+        let fits = known
+            && p.op_type == q.op_type
+            && p.domain == q.domain
+            && p.bodies.is_empty()
+            && same_attrs(p, q)
+            && r.len() == s.len()
+            && r.iter().zip(&s).all(same);
+        if fits {
+            let results = self.a.results(x).into_iter().zip(self.b.results(y));
+            self.made.extend(results.filter_map(|(v, w)| Some((v?, w?))));
+        }
+        fits
     }
 }

@@ -20,14 +20,14 @@
 //! Graph outputs: two ops that both make one stay.
 //!
 //! ## Limits
-//! Q/DQ ops stay apart: runtimes want a pair of their own for each reader.
+//! Ops with subgraphs stay apart.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::content::equal_constants;
-use crate::ir::{Attr, AttrValue, DType, Dim, Graph, Model, OpId, ValueId};
+use crate::ir::{Attr, AttrValue, DType, Dim, Graph, Model, Op, OpId, ValueId};
 use crate::ops;
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
 
@@ -93,10 +93,8 @@ fn known_elements(g: &Graph, op: OpId) -> Option<Known> {
 
 fn is_mergeable(g: &Graph, op: OpId) -> bool {
     let node = g.op(op);
-    let quantizes = matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear");
     node.bodies.is_empty()
         && !node.is("Constant")
-        && !quantizes
         && node.arity() > 0
         && ops::schema(node).is_some_and(|s| s.deterministic)
 }
@@ -135,11 +133,13 @@ fn key(g: &Graph, op: OpId, numbers: &HashMap<ValueId, ValueId>) -> u64 {
 
 fn same(g: &Graph, a: OpId, b: OpId, numbers: &HashMap<ValueId, ValueId>) -> bool {
     let (x, y) = (g.op(a), g.op(b));
-    let same_attr = |(p, q): (&Attr, &Attr)| p.name == q.name && same_value(&p.value, &q.value);
-    x.op_type == y.op_type
-        && x.attrs.len() == y.attrs.len()
-        && x.attrs.iter().zip(&y.attrs).all(same_attr)
-        && operands(g, a, numbers) == operands(g, b, numbers)
+    x.op_type == y.op_type && same_attrs(x, y) && operands(g, a, numbers) == operands(g, b, numbers)
+}
+
+/// Both have equal attributes in the same order.
+pub(super) fn same_attrs(x: &Op, y: &Op) -> bool {
+    let same = |(p, q): (&Attr, &Attr)| p.name == q.name && same_value(&p.value, &q.value);
+    x.attrs.len() == y.attrs.len() && x.attrs.iter().zip(&y.attrs).all(same)
 }
 
 /// Bit by bit for floats, so that zeros of different sign stay apart.

@@ -1,6 +1,6 @@
 //! What rewrites ask about the neighbourhood of an op.
 
-use crate::ir::{DType, Dim, Graph, Miss, OpId, Patch, Tensor, Value, ValueId};
+use crate::ir::{DType, Dim, Graph, Miss, Op, OpId, Patch, Ref, Tensor, Value, ValueId};
 
 /// The op of this type of the default domain that makes the value as its first result, when all of
 /// its attributes are known.
@@ -100,6 +100,48 @@ pub(super) fn same_shape(a: &Value, b: &Value) -> bool {
         (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)),
         _ => false,
     }
+}
+
+/// The result of `at` has the rank of `x`: no constant on the way adds axes by broadcasting.
+pub(super) fn keeps_rank(g: &Graph, x: ValueId, at: OpId) -> Result<(), Miss> {
+    let rank = g.value(x).rank();
+    match rank.is_some() && rank == g.value(result(g, at)?).rank() {
+        true => Ok(()),
+        false => Err("broadcasting may add axes".into()),
+    }
+}
+
+/// Plans that the only result of `at` is known: a constant, or, for a graph output, a Constant op.
+pub(super) fn known_result(
+    g: &Graph,
+    at: OpId,
+    tensor: Tensor,
+    patch: &mut Patch,
+) -> Result<(), Miss> {
+    let v = result(g, at)?;
+    if g.is_output(v) {
+        let constant = Op::new("Constant").with("value", tensor);
+        patch.op_into(constant, vec![], vec![Some(v.into())]);
+    } else {
+        patch.set_data(v, tensor);
+    }
+    patch.remove(at);
+    Ok(())
+}
+
+/// An Unsqueeze of `x`, as the operator set writes it.
+pub(super) fn unsqueeze(
+    patch: &mut Patch,
+    x: impl Into<Ref>,
+    axes: &[i64],
+    opset: i64,
+    name: &str,
+) -> Ref {
+    if opset < 13 {
+        return patch.op(Op::new("Unsqueeze").with("axes", axes.to_vec()), &[x.into()], name);
+    }
+    let axes = patch.constant(format!("{name}_axes"), Tensor::vector(axes));
+    patch.op(Op::new("Unsqueeze"), &[x.into(), axes], name)
 }
 
 /// Combining `x` with something of these dims by broadcasting gives a result of the shape of `x`.

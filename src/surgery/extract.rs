@@ -67,7 +67,7 @@ pub fn extract(m: &mut Model, o: &ExtractOptions) -> Result<ExtractReport, Surge
         facts.file_ty = facts.file_ty.take().filter(|t| t.as_tensor().is_none());
     }
     remove_dead(&mut part);
-    drop_uncalled(&mut part);
+    drop_uncalled(&mut part, &|_| true);
     *m = part;
     let g = &m.graph;
     let ports = |list: &[ValueId]| {
