@@ -93,6 +93,7 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
     &fuse_matmul_add::FuseMatmulAdd,
     &fuse_gemm_transpose::FuseGemmTranspose,
     // Named operators before their factors are merged with others.
+    &fuse_instance_norm::FuseInstanceNorm,
     &fuse_layer_norm::FuseLayerNorm,
     &fuse_rms_norm::FuseRmsNorm,
     &fuse_rotary_embedding::FuseRotaryEmbedding,
@@ -100,6 +101,7 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
     &fuse_gelu::FuseGelu,
     &fuse_mish::FuseMish,
     &fuse_softsign::FuseSoftsign,
+    &fuse_leaky_relu::FuseLeakyRelu,
     &fuse_hard_swish::FuseHardSwish,
     &fuse_log_softmax::FuseLogSoftmax,
     &merge_constants::MergeConstants,

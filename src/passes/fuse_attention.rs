@@ -16,7 +16,8 @@
 //!
 //! ## When it applies
 //! From opset 23 on, which has the operator. Queries, keys and values have four axes, the same batch
-//! and the same number of heads, or one head of keys and values for all; the mask, if there is one,
+//! and the same number of heads, or one head of keys and values for all; keys and values that are
+//! repeated for groups of queries are taken before that (grouped-query attention). The mask, if there is one,
 //! is added, has four axes and spreads over batch and heads; one that is the same for all queries
 //! is expanded when their number is known, as ONNX Runtime asks. The scale may be a factor or divisor of
 //! the queries, the keys or the products, and is positive.
@@ -30,7 +31,7 @@
 //! and probabilities that something else reads, stay.
 
 use super::factors::scaled;
-use super::pattern::{operand, result, sole_maker};
+use super::pattern::{maker, operand, result, sole_maker};
 use crate::ir::{DType, Dim, Graph, Miss, Op, OpId, Patch, Ref, Shape, Tensor, ValueId};
 use crate::ops::normalize_axis;
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
@@ -68,6 +69,7 @@ impl Rewrite for FuseAttention {
         let keys = Keys::of(g, operand(g, product, 1)?);
         let scale = outer * by_q * keys.scale;
         let v = operand(g, at, 1)?;
+        let (keys, v) = grouped(g, keys, v);
         if g.value(operand(g, softmax, 0)?).rank() != Some(4) {
             return Err("the products have not four axes".into());
         }
@@ -113,6 +115,35 @@ struct Keys {
     /// How to transpose that for `[batch, heads, length, head size]`; `None` where nothing has to be.
     perm: Option<Vec<i64>>,
     scale: f64,
+    /// They were repeated for groups of queries.
+    grouped: bool,
+}
+
+/// Keys and values before both were repeated for groups of queries.
+fn grouped(g: &Graph, keys: Keys, v: ValueId) -> (Keys, ValueId) {
+    let from = keys.perm.is_none().then(|| unrepeated(g, keys.from)).flatten();
+    match (from, unrepeated(g, v)) {
+        (Some(from), Some(v)) => (Keys { from, grouped: true, ..keys }, v),
+        _ => (keys, v),
+    }
+}
+
+/// What a Reshape of an Expand of an Unsqueeze repeats along its heads, each one for all its copies.
+fn unrepeated(g: &Graph, v: ValueId) -> Option<ValueId> {
+    let reshape = maker(g, v, "Reshape")?;
+    let expand = maker(g, g.operand(reshape, 0)?, "Expand")?;
+    let unsqueeze = maker(g, g.operand(expand, 0)?, "Unsqueeze")?;
+    let source = g.operand(unsqueeze, 0)?;
+    let (from, to) = (four(g, source)?, four(g, v)?);
+    let wide = g.value(g.operand(reshape, 0)?).shape().filter(|s| s.len() == 5)?;
+    let single = g.value(g.operand(expand, 0)?).shape().filter(|s| s.len() == 5)?;
+    let copies = wide[2].size()?;
+    let kept = [(0, 0), (1, 1), (2, 3), (3, 4)];
+    let fits = single[2] == Dim::Known(1)
+        && kept.iter().all(|&(i, j)| from[i].same(&wide[j]) && from[i].same(&single[j]))
+        && [0, 2, 3].iter().all(|&i| from[i].same(&to[i]))
+        && to[1].size() == from[1].size().and_then(|h| h.checked_mul(copies));
+    fits.then_some(source)
 }
 
 impl Keys {
@@ -122,15 +153,15 @@ impl Keys {
         let transpose = sole_maker(g, v, &["Transpose"]);
         let perm = transpose.and_then(|op| g.op(op).ints("perm")).filter(|p| p.len() == 4);
         let (Some(op), Some(perm)) = (transpose, perm) else {
-            return Keys { from: v, perm: Some(swapped), scale: outer };
+            return Keys { from: v, perm: Some(swapped), scale: outer, grouped: false };
         };
         let Some(from) = g.operand(op, 0) else {
-            return Keys { from: v, perm: Some(swapped), scale: outer };
+            return Keys { from: v, perm: Some(swapped), scale: outer, grouped: false };
         };
         let (from, inner) = unscaled(g, from);
         let perm = vec![perm[0], perm[1], perm[3], perm[2]];
         let scale = outer * inner;
-        Keys { from, perm: Some(perm).filter(|p| p[..] != [0, 1, 2, 3]), scale }
+        Keys { from, perm: Some(perm).filter(|p| p[..] != [0, 1, 2, 3]), scale, grouped: false }
     }
 
     fn shape(&self, g: &Graph) -> Option<Shape> {
@@ -167,7 +198,8 @@ fn check_shapes(g: &Graph, q: ValueId, keys: &Keys, v: ValueId) -> Result<(), Mi
     if !plain || [keys.from, v].into_iter().any(|p| g.value(p).dtype() != dtype) {
         return Err("the elements are no floats of one type".into());
     }
-    let heads_fit = qs[1].same(&ks[1]) || ks[1] == Dim::Known(1);
+    let groups = qs[1].known().zip(ks[1].known()).is_some_and(|(q, k)| k > 0 && q % k == 0);
+    let heads_fit = qs[1].same(&ks[1]) || ks[1] == Dim::Known(1) || (keys.grouped && groups);
     let same_batch = qs[0].same(&ks[0]) && qs[0].same(&vs[0]);
     match same_batch && heads_fit && ks[1].same(&vs[1]) && ks[2].same(&vs[2]) {
         true => Ok(()),

@@ -119,7 +119,8 @@ fn halves(g: &Graph, first: ValueId, second: ValueId) -> Option<(ValueId, usize)
         (normalize_axis(axis, g.value(x).rank()?)? == 3).then_some(x)
     };
     let half = g.value(first).shape()?.last()?.size()?;
-    if a.0 == b.0 && g.op(a.0).is("Split") && (a.1, b.1) == (0, 1) {
+    let split = g.op(a.0);
+    if a.0 == b.0 && split.is("Split") && !split.has_ref_attrs() && (a.1, b.1) == (0, 1) {
         return Some((last(a.0, g.op(a.0).int_or("axis", 0))?, half));
     }
     let slice = |v: ValueId| {

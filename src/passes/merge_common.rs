@@ -14,7 +14,8 @@
 //! ## When it applies
 //! The operator is known to be deterministic and has no subgraphs. Constant operands are the same
 //! when they hold the same elements. Small integer tensors are also the same when shape inference
-//! has the same expressions for all their elements, however they were computed.
+//! has the same expressions for all their elements, however they were computed. An op in a subgraph
+//! that reads only what comes from outside gives way to an equal one there.
 //!
 //! ## What it preserves
 //! Graph outputs: two ops that both make one stay.
@@ -26,6 +27,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use super::common_outside;
 use super::content::equal_constants;
 use crate::ir::{Attr, AttrValue, DType, Dim, Graph, Model, Op, OpId, ValueId};
 use crate::ops;
@@ -46,7 +48,10 @@ impl Pass for MergeCommon {
     }
 
     fn run(&self, model: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
-        visit_model(model, &mut |g, _| merge(g, cx));
+        visit_model(model, &mut |g, _| {
+            merge(g, cx);
+            common_outside::read_results(g);
+        });
         Ok(())
     }
 }
@@ -91,7 +96,7 @@ fn known_elements(g: &Graph, op: OpId) -> Option<Known> {
     Some((value.dtype()?, value.rank()?, elements.clone()))
 }
 
-fn is_mergeable(g: &Graph, op: OpId) -> bool {
+pub(super) fn is_mergeable(g: &Graph, op: OpId) -> bool {
     let node = g.op(op);
     node.bodies.is_empty()
         && !node.is("Constant")

@@ -5,6 +5,7 @@
 
 mod bodies;
 mod body_constants;
+mod common_outside;
 mod cone;
 mod content;
 mod factors;
@@ -36,8 +37,10 @@ pub(crate) mod fuse_gemm_bn;
 pub(crate) mod fuse_gemm_transpose;
 pub(crate) mod fuse_hard_swish;
 pub(crate) mod fuse_input_scale;
+pub(crate) mod fuse_instance_norm;
 pub(crate) mod fuse_keepdims;
 pub(crate) mod fuse_layer_norm;
+pub(crate) mod fuse_leaky_relu;
 pub(crate) mod fuse_log_softmax;
 pub(crate) mod fuse_matmul_add;
 pub(crate) mod fuse_mish;

@@ -1,7 +1,7 @@
 //! Division by the root of the mean square: what LayerNormalization and RMSNormalization share.
 
 use super::factors::shifted;
-use super::pattern::{ints_at, operand, result, scalar, sole_maker, sorted_axes};
+use super::pattern::{ints_at, maker, operand, result, scalar, sole_maker, sorted_axes};
 use crate::ir::{Dim, Graph, Miss, OpId, Patch, Ref, Tensor, ValueId};
 
 /// `x / sqrt (mean (x²) + epsilon)`, the mean over the axes from `axis` on.
@@ -53,6 +53,30 @@ fn by_mean_square(g: &Graph, x: ValueId, shifted_mean: ValueId) -> Option<Normal
     }
     let axis = trailing(g, mean)?;
     Some(Normalized { x, axis, epsilon, readers: if power { 2 } else { 3 } })
+}
+
+/// `(x - mean (x)) / sqrt (variance (x) + epsilon)`, over the axes from `axis` on.
+pub(super) struct Centered {
+    pub x: ValueId,
+    /// First of the axes, counted from the end.
+    pub axis: i64,
+    pub epsilon: f64,
+}
+
+/// Takes a Div or Mul apart that divides a value less its mean by its deviation, when nothing else
+/// reads what is computed on the way.
+pub(super) fn centered(g: &Graph, at: OpId) -> Result<Centered, Miss> {
+    let Normalized { x: difference, axis, epsilon, readers } =
+        normalized(g, at).ok_or("it is no normalization")?;
+    let sub = maker(g, difference, "Sub").ok_or("no mean is subtracted")?;
+    let x = operand(g, sub, 0)?;
+    let mean = sole_maker(g, operand(g, sub, 1)?, &["ReduceMean"]);
+    let mean = mean.ok_or("no mean is subtracted")?;
+    let fits = operand(g, mean, 0)? == x
+        && trailing(g, mean) == Some(axis)
+        && g.use_count(difference) == readers
+        && !g.is_output(difference);
+    if fits { Ok(Centered { x, axis, epsilon }) } else { Err("the mean is another's".into()) }
 }
 
 /// The first axis of a Reduce that keeps its axes and reduces the last ones, counted from the end.
