@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Outcome;
 use super::args::load;
 use super::output::{self, bytes, count, say};
-use crate::diff::{Change, Diff, GraphDiff, Kind, NodeDiff, WeightDiff, diff};
+use crate::diff::{Change, Diff, GraphDiff, Ignore, Kind, NodeDiff, WeightDiff, diff_ignoring};
 use crate::report::inspect::{Summary, summarize};
 
 /// Compare two models: nodes, attributes, shapes, weights, inputs and outputs, metadata.
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Exit with 1 when the models differ
     #[arg(long)]
     exit_code: bool,
+    /// Leave out doc strings, metadata and producer
+    #[arg(long)]
+    ignore_metadata: bool,
     /// List nodes of which only result types or the name differ
     #[arg(long)]
     all: bool,
@@ -67,7 +70,7 @@ struct Totals {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (a, b) = (load(&args.before)?, load(&args.after)?);
-    let found = diff(&a, &b);
+    let found = diff_ignoring(&a, &b, Ignore { metadata: args.ignore_metadata });
     let n = |kind| found.count(kind);
     let totals = |s: Summary| Totals {
         nodes: s.nodes,

@@ -53,7 +53,7 @@ pub(super) struct Args {
 #[command(next_help_heading = "Reports")]
 struct Reports {
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "github")]
     json: bool,
     /// Write a Markdown table [default: to the terminal]
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
@@ -216,7 +216,7 @@ fn write_reports(args: &Reports, checks: &[Check]) -> anyhow::Result<()> {
         crate::gate::write_whole(path, text)
             .with_context(|| format!("cannot write {}", path.display()))
     };
-    let on_terminal = args.markdown.as_deref() == Some(Path::new("-"));
+    let on_terminal = args.markdown.as_deref() == Some(Path::new("-")) && !args.json;
     match &args.markdown {
         Some(_) if on_terminal => say!("{}", format::markdown(checks).trim_end()),
         Some(path) => to(path, &format::markdown(checks))?,
@@ -254,6 +254,7 @@ fn table(checks: &[Check]) -> String {
     let head: Vec<&str> =
         head.iter().enumerate().filter(|(i, _)| !skip(*i)).map(|(_, c)| *c).collect();
     let mut table = output::table(&head);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     for c in checks {
         let sign = match c.status {
             Status::Passed => "ok",

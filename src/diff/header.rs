@@ -1,10 +1,10 @@
 //! What a file says around its graphs.
 
-use super::Change;
+use super::{Change, Ignore};
 use crate::ir::{Function, Model};
 
 /// Differences of everything outside of the graphs, and functions that only one model has.
-pub(super) fn changes(a: &Model, b: &Model) -> Vec<Change> {
+pub(super) fn changes(a: &Model, b: &Model, ignore: Ignore) -> Vec<Change> {
     let mut out = Vec::new();
     let mut text = |what: &str, x: &str, y: &str| {
         if x != y {
@@ -12,25 +12,17 @@ pub(super) fn changes(a: &Model, b: &Model) -> Vec<Change> {
         }
     };
     text("ir_version", &a.ir_version.to_string(), &b.ir_version.to_string());
-    text("producer", &a.producer_name, &b.producer_name);
-    text("producer version", &a.producer_version, &b.producer_version);
     text("domain", &a.domain, &b.domain);
     let version = |m: &Model| m.model_version.map(|v| v.to_string()).unwrap_or_default();
     text("model version", &version(a), &version(b));
-    text("doc", &a.doc, &b.doc);
-    text("graph name", &a.graph.name, &b.graph.name);
-    text("graph doc", &a.graph.notes.doc, &b.graph.notes.doc);
     let opsets = |m: &Model| {
         let name = |d: &str| format!("opset {}", if d.is_empty() { "ai.onnx" } else { d });
         m.opsets.iter().map(|(d, v)| (name(d), v.to_string())).collect::<Vec<_>>()
     };
     keyed(&opsets(a), &opsets(b), &mut out);
-    let named = |what: &str, list: &[(String, String)]| -> Vec<(String, String)> {
-        list.iter().map(|(k, v)| (format!("{what} {k}"), v.clone())).collect()
-    };
-    keyed(&named("metadata", &a.metadata), &named("metadata", &b.metadata), &mut out);
-    let notes = |m: &Model| named("graph metadata", &m.graph.notes.metadata);
-    keyed(&notes(a), &notes(b), &mut out);
+    if !ignore.metadata {
+        notes(a, b, &mut out);
+    }
     let functions = |m: &Model| -> Vec<(String, String)> {
         let one = |f: &Function| {
             let name = function_name(f);
@@ -44,6 +36,29 @@ pub(super) fn changes(a: &Model, b: &Model) -> Vec<Change> {
         out.push(Change::new("training and device information", parts(a), parts(b)));
     }
     out
+}
+
+/// What people and tools wrote about the file.
+fn notes(a: &Model, b: &Model, out: &mut Vec<Change>) {
+    let texts = |m: &Model| -> Vec<(String, String)> {
+        let pairs = [
+            ("producer", &m.producer_name),
+            ("producer version", &m.producer_version),
+            ("doc", &m.doc),
+            ("graph name", &m.graph.name),
+            ("graph doc", &m.graph.notes.doc),
+        ];
+        let present = pairs.into_iter().filter(|(_, text)| !text.is_empty());
+        let named = |what: &str, list: &[(String, String)]| -> Vec<(String, String)> {
+            list.iter().map(|(k, v)| (format!("{what} {k}"), v.clone())).collect()
+        };
+        let texts = present.map(|(what, text)| (what.to_owned(), text.clone()));
+        texts
+            .chain(named("metadata", &m.metadata))
+            .chain(named("graph metadata", &m.graph.notes.metadata))
+            .collect()
+    };
+    keyed(&texts(a), &texts(b), out);
 }
 
 /// `domain.name` and the overload, if there is one.

@@ -144,14 +144,26 @@ impl Change {
     }
 }
 
+/// What a comparison leaves out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ignore {
+    /// Doc strings, metadata, and who wrote the file.
+    pub metadata: bool,
+}
+
 /// Compares two models. Types are inferred first, so a file without `value_info` compares with one
 /// that has it. Names of values inside the graphs do not count.
 pub fn diff(a: &Model, b: &Model) -> Diff {
+    diff_ignoring(a, b, Ignore::default())
+}
+
+/// As [`diff`], but that some things do not count.
+pub fn diff_ignoring(a: &Model, b: &Model, ignore: Ignore) -> Diff {
     let mut weights = weights::Weights::default();
     let mut graphs = Vec::new();
     let (main_a, main_b) =
         (inferred(&a.graph, a.default_opset()), inferred(&b.graph, b.default_opset()));
-    graph_diff(Pair::top(&main_a, &main_b), "", &mut weights, &mut graphs);
+    graph_diff(Pair::top(&main_a, &main_b, ignore), "", &mut weights, &mut graphs);
     for f in &a.functions {
         let same = |o: &&crate::ir::Function| {
             o.name == f.name && o.domain == f.domain && o.overload == f.overload
@@ -162,19 +174,20 @@ pub fn diff(a: &Model, b: &Model) -> Diff {
         };
         let (x, y) = (inferred(&f.graph, opset(a, f)), inferred(&other.graph, opset(b, other)));
         let path = format!("function {}", header::function_name(f));
-        graph_diff(Pair::top(&x, &y), &path, &mut weights, &mut graphs);
+        graph_diff(Pair::top(&x, &y, ignore), &path, &mut weights, &mut graphs);
     }
-    Diff { header: header::changes(a, b), graphs, effort: weights.effort() }
+    Diff { header: header::changes(a, b, ignore), graphs, effort: weights.effort() }
 }
 
 /// Names of matched nodes of the main graphs, in `b` and in `a`; the weights are not read.
 pub fn twins(a: &Model, b: &Model) -> Vec<(String, String)> {
-    let pair = Pair::top(&a.graph, &b.graph);
+    let pair = Pair::top(&a.graph, &b.graph, Ignore::default());
     let matched = matching::match_nodes(&pair);
-    let name = |g: &Graph, op: OpId| node::short_name(g, op);
     let both = matched.in_order().into_iter().filter_map(|(i, j)| i.zip(j));
-    both.map(|(i, j)| (name(&b.graph, matched.b.order[j]), name(&a.graph, matched.a.order[i])))
-        .collect()
+    both.map(|(i, j)| {
+        (b.graph.short_name(matched.b.order[j]), a.graph.short_name(matched.a.order[i]))
+    })
+    .collect()
 }
 
 fn inferred(g: &Graph, opset: i64) -> Graph {
@@ -189,11 +202,12 @@ struct Pair<'a> {
     b: &'a Graph,
     outer_a: HashMap<ValueId, u64>,
     outer_b: HashMap<ValueId, u64>,
+    ignore: Ignore,
 }
 
 impl<'a> Pair<'a> {
-    fn top(a: &'a Graph, b: &'a Graph) -> Pair<'a> {
-        Pair { a, b, outer_a: HashMap::new(), outer_b: HashMap::new() }
+    fn top(a: &'a Graph, b: &'a Graph, ignore: Ignore) -> Pair<'a> {
+        Pair { a, b, outer_a: HashMap::new(), outer_b: HashMap::new(), ignore }
     }
 }
 

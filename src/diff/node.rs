@@ -27,7 +27,7 @@ impl Compare<'_> {
         let reference = |g: &Graph, order: &[OpId], i: usize| NodeRef {
             id: order[i],
             index: i,
-            name: short_name(g, order[i]),
+            name: g.short_name(order[i]),
         };
         let x = before.map(|i| reference(g, &self.matched.a.order, i));
         let y = after.map(|j| reference(h, &self.matched.b.order, j));
@@ -61,13 +61,16 @@ impl Compare<'_> {
             node.changes.push(Change::new("operator", name(x), name(y)));
         }
         self.attributes(a, b, &mut node.changes);
-        if x.doc != y.doc {
-            node.changes.push(Change::new("doc", x.doc.clone(), y.doc.clone()));
+        if !self.pair.ignore.metadata {
+            if x.doc != y.doc {
+                let doc = |op: &crate::ir::Op| Some(op.doc.clone()).filter(|d| !d.is_empty());
+                node.changes.push(Change::new("doc", doc(x), doc(y)));
+            }
+            let notes = |op: &crate::ir::Op| -> Vec<(String, String)> {
+                op.metadata.iter().map(|(k, v)| (format!("metadata {k}"), v.clone())).collect()
+            };
+            keyed(&notes(x), &notes(y), &mut node.changes);
         }
-        let notes = |op: &crate::ir::Op| -> Vec<(String, String)> {
-            op.metadata.iter().map(|(k, v)| (format!("metadata {k}"), v.clone())).collect()
-        };
-        keyed(&notes(x), &notes(y), &mut node.changes);
         self.operands(a, b, node);
         self.bodies(a, b, &mut node.changes);
         self.shapes(a, b, &mut node.shapes);
@@ -140,11 +143,11 @@ impl Compare<'_> {
             let (Some(body_b), Some(body_a)) = (y.body(&attr.name), x.body(&attr.name)) else {
                 continue;
             };
-            let label = short_name(self.pair.b, b);
+            let label = self.pair.b.short_name(b);
             let path = [self.path, &label, &attr.name].into_iter().filter(|p| !p.is_empty());
             let path = path.collect::<Vec<_>>().join("/");
             let (outer_a, outer_b) = self.outer(a, b);
-            let pair = Pair { a: body_a, b: body_b, outer_a, outer_b };
+            let pair = Pair { a: body_a, b: body_b, outer_a, outer_b, ignore: self.pair.ignore };
             if !graph_diff(pair, &path, self.weights, self.out) {
                 let what = format!("subgraph {}", attr.name);
                 let count = |g: &Graph| Some(format!("{} nodes", g.op_count()));
@@ -250,17 +253,6 @@ impl Compare<'_> {
     }
 }
 
-/// The node's name, else that of its first result.
-pub(super) fn short_name(g: &Graph, id: OpId) -> String {
-    match g.op(id).name.as_str() {
-        "" => {
-            let result = g.results(id).into_iter().flatten().next();
-            result.map(|v| g.value(v).name().to_owned()).unwrap_or_default()
-        }
-        name => name.to_owned(),
-    }
-}
-
 fn port(g: &Graph, v: ValueId, kind: &str) -> (String, String) {
     (format!("{kind} {}", g.value(v).name()), show_type(g.value(v)))
 }
@@ -276,8 +268,8 @@ fn describe(g: &Graph, v: Option<ValueId>) -> Option<String> {
         }
         Source::Input => format!("input {name}"),
         Source::Outer => format!("outer {name}"),
-        Source::Made(op, 0) => short_name(g, op),
-        Source::Made(op, slot) => format!("{} (result {slot})", short_name(g, op)),
+        Source::Made(op, 0) => g.short_name(op),
+        Source::Made(op, slot) => format!("{} (result {slot})", g.short_name(op)),
     })
 }
 

@@ -129,4 +129,6 @@ fn the_header_counts() {
     let what: Vec<&str> = d.header.iter().map(|c| &c.what[..]).collect();
     assert_eq!(what, ["opset ai.onnx", "metadata author"]);
     assert!(!d.is_empty());
+    b.opsets[0].1 = 17;
+    assert!(diff_ignoring(&a, &b, Ignore { metadata: true }).is_empty());
 }

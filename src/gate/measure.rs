@@ -161,7 +161,7 @@ fn bytes_by_layer(graph: &Graph) -> BTreeMap<String, u64> {
                 .map(|t| t.byte_len())
                 .sum();
             if own > 0 {
-                *bytes.entry(name(g, layer_behind(g, op))).or_default() += own as u64;
+                *bytes.entry(g.short_name(layer_behind(g, op))).or_default() += own as u64;
             }
         }
     });
@@ -178,14 +178,5 @@ fn layer_behind(g: &Graph, mut op: OpId) -> OpId {
             Some((reader, _)) => op = reader,
             None => return op,
         }
-    }
-}
-
-fn name(g: &Graph, op: OpId) -> String {
-    let result =
-        || g.results(op).into_iter().flatten().next().map(|v| g.value(v).name().to_owned());
-    match g.op(op).name.as_str() {
-        "" => result().unwrap_or_default(),
-        name => name.to_owned(),
     }
 }

@@ -288,6 +288,17 @@ impl Graph {
         }
     }
 
+    /// The name of the op, else that of its first result; empty when it has neither.
+    pub fn short_name(&self, id: OpId) -> String {
+        match self.op(id).name.as_str() {
+            "" => {
+                let result = self.results(id).into_iter().flatten().next();
+                result.map(|v| self.value(v).name().to_owned()).unwrap_or_default()
+            }
+            name => name.to_owned(),
+        }
+    }
+
     /// How messages call the op: its name, else its type and first result.
     pub fn label(&self, id: OpId) -> String {
         let op = self.op(id);

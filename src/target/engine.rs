@@ -151,13 +151,7 @@ fn node_types(model: &Model) -> BTreeMap<String, String> {
     let mut types = BTreeMap::new();
     for_each_graph(&model.graph, &mut |g| {
         for id in g.ops() {
-            let op = g.op(id);
-            let result = g.results(id).into_iter().flatten().next();
-            let name = match op.name.as_str() {
-                "" => result.map(|v| g.value(v).name().to_owned()).unwrap_or_default(),
-                name => name.to_owned(),
-            };
-            types.insert(name, op.full_type());
+            types.insert(g.short_name(id), g.op(id).full_type());
         }
     });
     types

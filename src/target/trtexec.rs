@@ -124,9 +124,8 @@ fn profile(g: &Graph, input: ValueId, pick: usize, o: &LineOptions) -> Option<St
         }
         let [min, opt, max] = proposal(shape, axis);
         let (least, most) = (given(&o.min, axis), given(&o.max, axis));
-        let likely = given(&o.opt, axis).unwrap_or_else(|| {
-            opt.clamp(least.unwrap_or(opt), most.unwrap_or(opt).max(least.unwrap_or(opt)))
-        });
+        let within = opt.max(least.unwrap_or(opt)).min(most.unwrap_or(i64::MAX));
+        let likely = given(&o.opt, axis).unwrap_or(within);
         let least = least.unwrap_or(min.min(likely));
         let most = most.unwrap_or(max.max(likely));
         [least, likely, most][pick].to_string()
