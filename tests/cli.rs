@@ -246,3 +246,67 @@ fn completions_for_every_shell() {
         assert!(String::from_utf8_lossy(&out.stdout).contains("lapidary"), "{shell}");
     }
 }
+
+#[test]
+fn a_page_of_what_a_recipe_did() {
+    let dir = Scratch::new();
+    let (out, page) = (dir.path("small.onnx"), dir.path("page.html"));
+    let (chart, channels) = (dir.path("size.png"), dir.path("channels.svg"));
+    let (plot, plots) =
+        (format!("size={chart}"), format!("channels:/layers/layers.2/conv1/Conv={channels}"));
+    let recipe = "fixtures/recipes/fashion-mnist.toml";
+    let args = ["optimize", RESNET, "--recipe", recipe, "-o", &out, "--report", &page];
+    let args = [&args[..], &["--plot", &plot, "--plot", &plots, "--quiet"]].concat();
+    let done = lapidary(&args);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let html = std::fs::read_to_string(&page).expect("was written");
+    for part in [
+        "Signal to quantization noise",
+        "L2 norm of each channel",
+        "clip at",
+        "kind = &quot;prune&quot;",
+    ] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    assert!(std::fs::read(&chart).expect("was written").starts_with(b"\x89PNG"));
+    assert!(std::fs::read_to_string(&channels).expect("was written").starts_with("<svg xmlns="));
+    let errors = fails(2, &args);
+    assert!(errors.contains("exists"), "{errors}");
+    let none = ["report", RESNET, &out, "--no-verify", "--plot", "colour=x.svg"];
+    assert!(fails(2, &none).contains("there are size, macs"));
+}
+
+#[test]
+fn a_graph_is_drawn() {
+    let dir = Scratch::new();
+    for (name, start) in
+        [("g.dot", "digraph \"resnet8.onnx\" {"), ("g.svg", "<svg "), ("g.png", "")]
+    {
+        let out = dir.path(name);
+        let done = lapidary(&["print", RESNET, "-o", &out]);
+        assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+        let bytes = std::fs::read(&out).expect("was written");
+        assert!(bytes.len() > 1000 && bytes.starts_with(start.as_bytes()), "{name}");
+    }
+}
+
+#[test]
+fn inspect_reads_weights_and_ranges_when_asked() {
+    let dir = Scratch::new();
+    let out = dir.path("int8.onnx");
+    let mut args = vec!["quantize", RESNET, "-o", &out, "--quiet"];
+    args.extend(CALIBRATION);
+    assert_eq!(lapidary(&args).status.code(), Some(0));
+    let report = &json(&["inspect", &out, "--weights", "--layers", "--json"])[0];
+    let quantized = report["quantized"].as_array().expect("a list");
+    assert!(quantized.iter().any(|q| q["weight"] == true && q["scales"] == 16));
+    assert!(quantized.iter().any(|q| q["weight"] == false && q["scales"] == 1));
+    let weights = report["weights"].as_array().expect("a list");
+    assert!(weights.iter().any(|w| w["type"] == "int8" && w["two_four"].is_array()));
+    assert!(report["layers"][1]["bytes"].as_u64() > Some(0));
+    let text = lapidary(&["inspect", &out, "--weights", "--ranges"]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    for part in ["activations up to ±", "weights are 2:4 sparse", "histogram", "least scale"] {
+        assert!(text.contains(part), "{part} is missing from {text}");
+    }
+}

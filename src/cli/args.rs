@@ -19,12 +19,27 @@ pub(super) struct OutputArgs {
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true,
           default_missing_value = "1K", value_parser = parse_size)]
     pub(super) external_data: Option<usize>,
+    #[command(flatten)]
+    pub(super) pictures: PictureArgs,
     /// Print the report as JSON
     #[arg(long)]
     pub(super) json: bool,
     /// Print nothing but errors
     #[arg(short, long)]
     pub(super) quiet: bool,
+}
+
+/// What is drawn of a change.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct PictureArgs {
+    /// Write an HTML page with both graphs, figures and charts
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Write a chart as .svg or .png: size, macs, sqnr, channels:LAYER or histogram:TENSOR; repeat
+    /// for more
+    #[arg(long, value_name = "CHART=FILE")]
+    pub(super) plot: Vec<String>,
 }
 
 impl OutputArgs {
@@ -37,15 +52,7 @@ impl OutputArgs {
             let stem = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             model.with_file_name(format!("{stem}.{suffix}.onnx"))
         });
-        if path.is_dir() {
-            anyhow::bail!("{} is a folder; name a file with -o", path.display());
-        }
-        if path.exists() && !self.force {
-            anyhow::bail!("{} exists; name another file with -o, or add --force", path.display());
-        }
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
-            anyhow::bail!("folder {} does not exist", folder.display());
-        }
+        check_new(&path, self.force, "name another file with -o")?;
         Ok(path)
     }
 
@@ -58,6 +65,23 @@ impl OutputArgs {
         onnx::save(model, path, SaveOptions { external_data })?;
         Ok(())
     }
+}
+
+/// Makes sure that a file can be written before work begins.
+///
+/// # Errors
+/// When it exists and may not be overwritten, or its folder is missing
+pub(super) fn check_new(path: &Path, force: bool, way_out: &str) -> anyhow::Result<()> {
+    if path.is_dir() {
+        anyhow::bail!("{} is a folder; {way_out}", path.display());
+    }
+    if path.exists() && !force {
+        anyhow::bail!("{} exists; {way_out}, or add --force", path.display());
+    }
+    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
+        anyhow::bail!("folder {} does not exist", folder.display());
+    }
+    Ok(())
 }
 
 /// A size in bytes with an optional suffix: `4096`, `64K`, `1.5M`, `2G`.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{OutputArgs, load};
 use super::output::say;
+use super::pictures::{self, Change, Pictures};
 use super::progress::Bars;
 use super::{Outcome, output};
 use crate::data::DataOptions;
@@ -63,11 +64,12 @@ pub(super) fn run(
     suffix: &str,
 ) -> anyhow::Result<Outcome> {
     let path = args.path(model, suffix)?;
+    let pictures = Pictures::of(&args.pictures, args.force)?;
     let original = load(model)?;
     let bars = Bars::new(args.quiet || args.json);
     let done = recipe::run(recipe, &original, &|what, done, all| bars.at(what, done, all));
     drop(bars);
-    let Done { model: result, report } = match done {
+    let Done { model: result, float, report } = match done {
         Err(e @ recipe::RecipeError::Disagrees { .. }) => {
             eprintln!("{}: {e}", model.display());
             return Ok(Outcome::GoalMissed);
@@ -76,6 +78,17 @@ pub(super) fn run(
     };
     args.save(&result, &path)?;
     let line = trtexec_line(&path, &result, recipe.tensorrt.parse()?, &report.dims);
+    if pictures.wanted() {
+        let base = float.as_ref().unwrap_or(&original);
+        let change = Change { original: &original, base, result: &result, paths: (model, &path) };
+        pictures.write(&pictures::page(
+            recipe,
+            &change,
+            &report,
+            &line,
+            pictures.needs_noise(),
+        )?)?;
+    }
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         json["model"] = model.display().to_string().into();
@@ -85,6 +98,7 @@ pub(super) fn run(
     } else if !args.quiet {
         print(&report, recipe.explain);
         say!("\nwrote {}", path.display());
+        pictures.files().for_each(|file| say!("wrote {}", file.display()));
         say!("build the engine with:\n  {line}");
     }
     Ok(Outcome::Done)

@@ -13,11 +13,13 @@ mod gate;
 mod inspect;
 mod optimize;
 mod output;
+mod pictures;
 mod precision;
 mod print;
 mod progress;
 mod prune;
 mod quantize;
+mod report;
 mod simplify;
 mod trtexec;
 mod verify;
@@ -49,6 +51,7 @@ enum Command {
     Diff(diff::Args),
     Gate(Box<gate::Args>),
     Trtexec(trtexec::Args),
+    Report(report::Args),
     Print(print::Args),
     Explain(explain::Args),
     Completions(completions::Args),
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Gate(args) => gate::run(&args),
         Command::Trtexec(args) => trtexec::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Print(args) => print::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -1,17 +1,18 @@
 //! `lapidary print`.
 
-use std::path::PathBuf;
-
-use anyhow::Context;
+use std::path::{Path, PathBuf};
 
 use super::args::load;
 use super::{Outcome, output};
 use crate::onnx::{self, Format, SaveOptions, text};
+use crate::report::dot::dot;
+use crate::report::view::view;
 
 /// Print a model in ONNX's textual syntax, or convert it to another format.
 ///
 /// Without `--output`, tensors with many elements are shortened for people. With it, everything is
-/// written, in the format that the extension names: `.onnx`, `.onnxtxt`, `.textproto` or `.json`.
+/// written, in the format that the extension names: `.onnx`, `.onnxtxt`, `.textproto` or `.json`; or
+/// the main graph is drawn: `.dot` for Graphviz, `.svg` or `.png`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The model
@@ -44,6 +45,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let partial = nodes.is_some() || args.max_elements.is_some();
     match &args.output {
+        Some(path) if is_picture(path) => {
+            anyhow::ensure!(!partial, "--node and --max-elements do not work with pictures");
+            let name = args.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let view = view(&model, false);
+            let bytes = match path.extension().is_some_and(|e| e == "dot") {
+                true => dot(&view, &name).into_bytes(),
+                false => view.scene(&name).encode(path)?,
+            };
+            onnx::write_whole(path, &bytes)?;
+        }
         Some(path) if !partial => {
             onnx::save(&model, path, SaveOptions::default())?;
         }
@@ -53,8 +64,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
                 "--node and --max-elements work with ONNX text only; name the output *.onnxtxt"
             );
             let options = text::PrintOptions { max_elements: args.max_elements, nodes };
-            std::fs::write(path, text::print(&model, &options))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            onnx::write_whole(path, text::print(&model, &options).as_bytes())?;
         }
         None => {
             let max_elements = Some(args.max_elements.unwrap_or(SHOWN));
@@ -63,4 +73,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    matches!(extension, Some("dot" | "svg" | "png"))
 }

@@ -24,6 +24,7 @@ pub use error::{LoadError, SaveError};
 pub use external::external_files;
 pub use format::Format;
 pub use load::{from_bytes, load};
+pub use output::write_whole;
 pub use save::{ExternalData, SaveOptions, SavedNames, save, to_bytes};
 pub use skeleton::{Skeleton, skeleton};
 

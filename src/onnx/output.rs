@@ -66,6 +66,18 @@ pub(super) fn stream(path: &Path, fill: Fill) -> Result<(), SaveError> {
     write().map_err(|source| SaveError::Write { path: path.to_owned(), source })
 }
 
+/// Writes a file that appears whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
+    let fill = |out: &mut BufWriter<&mut File>| out.write_all(bytes);
+    match Target::of(path)? {
+        Target::File(path) => Pending::write(path, &fill)?.finish(),
+        Target::Stream(path) => stream(&path, &fill),
+    }
+}
+
 impl Pending {
     /// Writes a file for `path`, under another name in the same folder. It goes when it is dropped.
     pub(super) fn write(path: PathBuf, fill: Fill) -> Result<Pending, SaveError> {

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::groups::Groups;
-use super::lanes::Lane;
-use super::{Norm, PruneError};
-use crate::ir::{DType, Graph, OpId, Tensor};
+use super::lanes::{Lane, LaneId};
+use super::{ChannelNorms, Norm, PruneError};
+use crate::ir::{DType, Graph, OpId, Tensor, ValueId};
 
 /// For each class, its score in its group: the mean over the group's sources of the norm of the
 /// channel's weights relative to the mean norm in that source. Classes of pinned groups score 0.
@@ -36,6 +36,40 @@ pub(super) fn scores(g: &Graph, groups: &Groups, norm: Norm) -> Result<Vec<f64>,
         }
     }
     Ok(out)
+}
+
+/// Norms of the channels of every layer that loses some, in the order of the graph.
+pub(super) fn channel_norms(
+    before: &Graph,
+    after: &Graph,
+    groups: &Groups,
+    gone: &[bool],
+    norm: Norm,
+) -> Vec<ChannelNorms> {
+    let lost = |lane| groups.classes(lane).iter().any(|c| gone[*c as usize]);
+    let mut sources: Vec<_> =
+        groups.groups.iter().flat_map(|g| &g.sources).filter(|(lane, _)| lost(*lane)).collect();
+    sources.sort_unstable_by_key(|(lane, op)| (*op, *lane));
+    sources.dedup();
+    let picture = |(id, op): &&(LaneId, OpId)| {
+        let lane = groups.lanes.get(*id);
+        let name = before.value(lane.value).name();
+        let layer = &before.op(*op).name;
+        let of = |g: &Graph, v: ValueId| norms(g.const_tensor(v)?, lane, norm);
+        let narrow = |norms: Vec<f64>| norms.into_iter().map(|n| n as f32).collect();
+        Some(ChannelNorms {
+            layer: if layer.is_empty() { name } else { layer }.to_owned(),
+            norm: norm.name(),
+            before: narrow(of(before, lane.value)?),
+            kept: groups.classes(*id).iter().map(|c| !gone[*c as usize]).collect(),
+            after: after
+                .find_value(name)
+                .and_then(|v| of(after, v))
+                .map(narrow)
+                .unwrap_or_default(),
+        })
+    };
+    sources.par_iter().filter_map(picture).collect()
 }
 
 /// Adds `weight` times the norms relative to their mean.
@@ -110,6 +144,15 @@ fn norms(t: &Tensor, lane: &Lane, norm: Norm) -> Option<Vec<f64>> {
 }
 
 impl Norm {
+    /// What it is called in pictures.
+    fn name(self) -> &'static str {
+        match self {
+            Norm::L1 | Norm::Random => "L1",
+            Norm::L2 => "L2",
+            Norm::Linf => "L∞",
+        }
+    }
+
     /// The running sum (or maximum) with the elements of `bytes` taken in.
     fn add(self, so_far: f64, bytes: &[u8]) -> f64 {
         match self {

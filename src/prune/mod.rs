@@ -101,6 +101,24 @@ pub struct PruneReport {
     pub params_before: usize,
     /// Elements of all float constants after.
     pub params_after: usize,
+    /// Norms of the channels of every layer that loses some, for pictures.
+    #[serde(skip)]
+    pub channels: Vec<ChannelNorms>,
+}
+
+/// Norms of the weights of a layer by the channel that they make.
+#[derive(Clone, Debug)]
+pub struct ChannelNorms {
+    /// Its name.
+    pub layer: String,
+    /// Which norm: `L1`, `L2` or `L∞`.
+    pub norm: &'static str,
+    /// All channels.
+    pub before: Vec<f32>,
+    /// Which of them stay.
+    pub kept: Vec<bool>,
+    /// Those that stay, without the inputs that went; empty when it is not known.
+    pub after: Vec<f32>,
 }
 
 /// The groups of a model, ready to choose from and to cut.
@@ -193,11 +211,15 @@ pub fn prune(m: &mut Model, o: &PruneOptions) -> Result<PruneReport, PruneError>
     let analysis = Analysis::of(m);
     let choice = analysis.choose(o)?;
     let params_before = params(&m.graph);
+    let mut channels = Vec::new();
     if choice.gone.contains(&true) {
         *m = analysis.cut(&choice)?;
+        let (before, groups) = (&analysis.model.graph, &analysis.groups);
+        channels = importance::channel_norms(before, &m.graph, groups, &choice.gone, o.norm);
     }
     let groups = analysis.report(&choice);
     Ok(PruneReport {
+        channels,
         channels_before: groups.iter().map(|g| g.before).sum(),
         channels_after: groups.iter().map(|g| g.after).sum(),
         groups,

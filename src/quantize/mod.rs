@@ -148,10 +148,14 @@ fn prepare(m: &mut Model, o: &QuantizeOptions) -> Result<(), QuantizeError> {
     Ok(())
 }
 
+/// Bins of the histograms in reports.
+const SHOWN_BINS: usize = 128;
+
 struct Calibrated {
     stats: BTreeMap<ValueId, Stats>,
     thresholds: BTreeMap<ValueId, Threshold>,
-    has_histograms: bool,
+    /// Upper end and counts in wide bins.
+    histograms: BTreeMap<ValueId, (f32, Vec<u64>)>,
 }
 
 fn calibrate_plan(
@@ -163,7 +167,6 @@ fn calibrate_plan(
     progress: Progress,
 ) -> Result<Calibrated, QuantizeError> {
     let taps = Taps::new(&m.graph, &tapped(&m.graph, plan));
-    let has_histograms = o.passes() > 1;
     let run = Collector::new(m, engine, &taps, data, progress)?;
     let stats = run.stats()?;
     let mut amax: BTreeMap<ValueId, f32> =
@@ -175,7 +178,8 @@ fn calibrate_plan(
     let as_seen = |amax: f32| Threshold { amax, method: Method::Minmax, mse: 0.0, clipped: 0.0 };
     let mut thresholds: BTreeMap<ValueId, Threshold> =
         amax.iter().map(|(v, a)| (*v, as_seen(*a))).collect();
-    if has_histograms {
+    let mut coarse = BTreeMap::new();
+    if o.passes() > 1 {
         let mut histograms = run.histograms(&amax)?;
         for group in &plan.scale_groups {
             share_histogram(&mut histograms, group);
@@ -186,8 +190,9 @@ fn calibrate_plan(
             (*v, calibrate::choose(h, method_for(&m.graph, *v, o.method), o.percentile))
         });
         thresholds.extend(chosen.collect::<Vec<_>>());
+        coarse.extend(all.iter().map(|(v, h)| (*v, (h.amax(), h.coarse(SHOWN_BINS)))));
     }
-    Ok(Calibrated { stats, thresholds, has_histograms })
+    Ok(Calibrated { stats, thresholds, histograms: coarse })
 }
 
 /// A graph input keeps its whole range under [`Method::Auto`]: images have bounds, and what is
@@ -229,7 +234,8 @@ fn fill_tensors(
             report.warnings.push(format!("tensor {name:?} was always zero; its scale is a guess"));
         }
         let shared = plan.scale_groups.iter().find(|s| s.contains(v)).map_or(1, Vec::len);
-        let histogram = |x: f64| c.has_histograms.then_some(x);
+        let coarse = c.histograms.get(v);
+        let histogram = |x: f64| coarse.map(|_| x);
         report.tensors.push(TensorReport {
             name,
             scale: insert::activation_scale(t.amax),
@@ -239,6 +245,7 @@ fn fill_tensors(
             mse: histogram(t.mse),
             seen,
             shared,
+            histogram: coarse.cloned(),
         });
     }
     Ok(())

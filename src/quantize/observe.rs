@@ -182,6 +182,11 @@ impl Histogram {
         if self.weighted.bins.iter().all(|n| *n == 0) { &self.counts } else { &self.weighted }
     }
 
+    /// Counts in `n` wider bins; `n` divides [`BINS`].
+    pub fn coarse(&self, n: usize) -> Vec<u64> {
+        self.counts.bins.chunks(BINS / n.clamp(1, BINS)).map(|bins| bins.iter().sum()).collect()
+    }
+
     /// Width of a bin.
     pub fn width(&self) -> f64 {
         f64::from(self.amax) / BINS as f64

@@ -25,6 +25,10 @@ pub struct TensorReport {
     pub seen: Range,
     /// Tensors that share the scale, this one included.
     pub shared: usize,
+    /// How many magnitudes fell into equal bins from 0 to this one, for pictures; `None` without a
+    /// histogram.
+    #[serde(skip)]
+    pub histogram: Option<(f32, Vec<u64>)>,
 }
 
 /// What quantization did.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use run::{Done, Progress, Report, SimplifyReport, StepReport, run};
+pub use run::{Done, Progress, Report, SimplifyReport, StepReport, input_sizes, run};
 
 use crate::data::{self, DataOptions};
 use crate::engine::EngineError;

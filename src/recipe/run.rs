@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Effect, Recipe, RecipeError, SimplifyOptions, Step};
-use crate::data::{self, Source};
+use crate::data::{self, DataOptions, Source};
 use crate::engine::{self, Engine};
 use crate::evaluate::{self, Evaluation};
 use crate::ir::Model;
@@ -27,6 +27,8 @@ pub type Progress<'a> = dyn Fn(&'static str, usize, usize) + Sync + 'a;
 pub struct Done {
     /// The result.
     pub model: Model,
+    /// The model as the last step `quantize` found it.
+    pub float: Option<Model>,
     /// What was done to get there.
     pub report: Report,
 }
@@ -95,7 +97,7 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
         runner.engine = Some(engine::by_name(&recipe.engine)?);
     }
     runner.warn_of_overridable(original);
-    let dims = sizes(recipe, original)?;
+    let dims = input_sizes(&recipe.data, original)?;
     let before = summarize(original, &dims);
     let mut model = original.clone();
     let mut steps = Vec::new();
@@ -105,11 +107,15 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
     // Where the present run of steps that keep the numbers began.
     let mut exact_since = original.clone();
     let mut pending = None;
+    let mut float = None;
     for step in &recipe.step {
         if step.effect() != Effect::Exact {
             runner.verify_exact(&exact_since, &model, pending.take())?;
         }
         let before = model.clone();
+        if matches!(step, Step::Quantize(_)) {
+            float = Some(model.clone());
+        }
         let start = Instant::now();
         steps.push(runner.step(step, &mut model)?);
         seconds += start.elapsed().as_secs_f64();
@@ -142,22 +148,28 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
         warnings: runner.warnings,
         seconds,
     };
-    Ok(Done { model, report })
+    Ok(Done { model, float, report })
 }
 
 /// Sizes for the open dims of the inputs: what the data have, and what the user says.
-fn sizes(recipe: &Recipe, original: &Model) -> Result<Vec<(String, i64)>, RecipeError> {
-    let given = recipe.data.bindings()?;
+///
+/// # Errors
+/// When the data cannot be read, or a size is given to a dim that the model does not have.
+pub fn input_sizes(
+    options: &DataOptions,
+    original: &Model,
+) -> Result<Vec<(String, i64)>, RecipeError> {
+    let given = options.bindings()?;
     // Summing up a model infers all its shapes: only where there is a name to look for.
     if !given.is_empty()
         && let Some(stray) = summarize(original, &[]).stray_dim(&given)
     {
         return Err(stray.into());
     }
-    let mut dims = match recipe.data.data.is_empty() {
+    let mut dims = match options.data.is_empty() {
         true => Vec::new(),
         false => {
-            let source = data::open(&recipe.data, original, 0)?;
+            let source = data::open(options, original, 0)?;
             data::observed_sizes(source.as_ref(), original)?
         }
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::inspect::{constant, is_param};
+use super::stored::{constant, is_param, stands_for_floats};
 use crate::ir::{Dim, Graph, OpId, Tensor, ValueId};
 use crate::ops::{self, Quant};
 
@@ -13,6 +13,7 @@ pub(super) struct OpCost {
     /// Sizes of the constant factor, if there is one.
     pub weight: Option<Vec<usize>>,
     pub params: usize,
+    pub bytes: usize,
     pub macs: Option<Dim>,
     pub precision: String,
     pub output: String,
@@ -77,11 +78,13 @@ fn add(g: &Graph, id: OpId, all: &mut Costs) {
         "" => result.map(|v| g.value(v).name().to_owned()).unwrap_or_default(),
         name => name.to_owned(),
     };
+    let stored = weights(g, id);
     all.ops.push(OpCost {
         name,
         op: op.full_type(),
         weight: weight.map(|t| t.dims().to_vec()),
-        params: op_params(g, id),
+        params: stored.iter().map(|t| t.len()).sum(),
+        bytes: stored.iter().map(|t| t.byte_len()).sum(),
         macs,
         precision,
         output: ty.map_or("?".to_owned(), |t| t.to_string()),
@@ -105,12 +108,11 @@ fn weight(g: &Graph, id: OpId) -> Option<&Tensor> {
     })
 }
 
-/// Elements of all weights that the op reads, quantized or not.
-fn op_params(g: &Graph, id: OpId) -> usize {
+/// All weights that the op reads, quantized or not.
+fn weights(g: &Graph, id: OpId) -> Vec<&Tensor> {
     let operands: BTreeSet<ValueId> =
         g.operands(id).into_iter().flatten().map(|v| source(g, v).0).collect();
-    let params = operands.into_iter().filter(|v| is_param(g, *v));
-    params.filter_map(|v| constant(g, v)).map(Tensor::len).sum()
+    operands.into_iter().filter(|v| is_param(g, *v)).filter_map(|v| constant(g, v)).collect()
 }
 
 /// Where a value comes from behind ops that only move or dequantize data, and whether something is
@@ -152,7 +154,7 @@ fn by_hand(g: &Graph, mut op: OpId) -> Option<ValueId> {
     }
     let from = g.operand(op, 0).filter(|_| g.op(op).is("Cast"))?;
     let t = constant(g, from)?;
-    super::inspect::stands_for_floats(g, op, t).then_some(from)
+    stands_for_floats(g, op, t).then_some(from)
 }
 
 /// What the op computes in: `int8`, `float16`, …; `int4 weights` when only those are quantized.

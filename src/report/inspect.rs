@@ -1,14 +1,13 @@
 //! What is in a model, without reading its weights.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::bind::{self, Binding};
+use super::stored::{params, stored_bytes};
 use super::{cost, liveness};
-use crate::ir::{
-    Atom, DType, Dim, Graph, Model, OpId, Tensor, TensorData, ValueId, for_each_graph,
-};
+use crate::ir::{Atom, Dim, Graph, Model, ValueId, for_each_graph};
 
 /// A model at a glance.
 #[derive(Clone, Debug, Serialize)]
@@ -92,6 +91,8 @@ pub struct Layer {
     pub weight: Vec<usize>,
     /// Elements of its weights.
     pub params: usize,
+    /// Bytes of them; weights that several ops read count for each.
+    pub bytes: usize,
     /// Multiply-accumulates, as far as they are known.
     pub macs: Option<String>,
     /// What it computes in.
@@ -177,8 +178,9 @@ pub fn layers(model: &Model, dims: &[(String, i64)]) -> Vec<Layer> {
     let layer = |c: cost::OpCost| {
         let weight = c.weight?;
         let macs = c.macs.map(|m| m.to_string());
-        let (params, precision) = (c.params, c.precision);
-        Some(Layer { name: c.name, op: c.op, weight, params, macs, precision, output: c.output })
+        let (params, bytes, precision) = (c.params, c.bytes, c.precision);
+        let (name, op, output) = (c.name, c.op, c.output);
+        Some(Layer { name, op, weight, params, bytes, macs, precision, output })
     };
     costs.ops.into_iter().filter_map(layer).collect()
 }
@@ -188,35 +190,6 @@ pub fn values(model: &Model, dims: &[(String, i64)]) -> Vec<Port> {
     let bound = bind::bind(model, dims);
     let g = &bound.graph;
     g.order().into_iter().flat_map(|op| g.results(op)).flatten().map(|v| port(g, v)).collect()
-}
-
-/// Share of zeros in the weights that `params` counts, which reads all of them. Weights whose zero
-/// is another number are left out.
-pub fn sparsity(model: &Model) -> Option<f64> {
-    let (mut zeros, mut all) = (0usize, 0usize);
-    for_each_graph(&model.graph, &mut |g| {
-        for v in g.values().filter(|v| is_param(g, *v)) {
-            let Some(n) = constant(g, v).and_then(count_zeros) else { continue };
-            zeros += n;
-            all += constant(g, v).map_or(0, Tensor::len);
-        }
-    });
-    (all > 0).then(|| share(zeros as f64, all as f64))
-}
-
-fn count_zeros(t: &Tensor) -> Option<usize> {
-    let raw = t.raw()?;
-    let width = t.dtype().bits() / 8;
-    match t.dtype() {
-        // Minus zero is a zero too.
-        DType::F32 | DType::F16 | DType::F64 | DType::BF16 => {
-            let zero =
-                |e: &&[u8]| e[..width - 1].iter().all(|b| *b == 0) && e[width - 1] & 0x7f == 0;
-            Some(raw.chunks_exact(width).filter(zero).count())
-        }
-        DType::I8 => Some(raw.iter().filter(|b| **b == 0).count()),
-        _ => None,
-    }
 }
 
 fn share(part: f64, whole: f64) -> f64 {
@@ -275,73 +248,6 @@ fn foreign_ops(model: &Model) -> usize {
     n
 }
 
-/// The data of a value: of a constant, of a `Constant`, or the default of an input.
-pub(super) fn constant(g: &Graph, v: ValueId) -> Option<&Tensor> {
-    let made = || g.producer_op(v).map(|op| g.op(op)).filter(|op| op.is("Constant"));
-    g.initializer(v).or_else(|| made()?.tensor("value"))
-}
-
-/// The value is a weight: float data, or integers that stand for floats, read by some op as more
-/// than the scale or zero point of a quantization.
-pub(super) fn is_param(g: &Graph, v: ValueId) -> bool {
-    let Some(t) = constant(g, v) else { return false };
-    let float = t.dtype().is_float();
-    g.uses(v).into_iter().any(|(op, slot)| {
-        let crate::ir::Slot::Operand(i) = slot else { return float };
-        match (g.op(op).op_type.as_str(), i) {
-            ("DequantizeLinear", 0) | ("ConvInteger" | "MatMulInteger", 0 | 1) => true,
-            ("QLinearConv" | "QLinearMatMul", 0 | 3) | ("QLinearConv", 8) => true,
-            ("Cast", 0) => float || (t.len() > 1 && stands_for_floats(g, op, t)),
-            ("DequantizeLinear" | "QuantizeLinear" | "QLinearConv" | "QLinearMatMul", 1..) => false,
-            _ => float,
-        }
-    })
-}
-
-/// Narrow integers that a `Cast` turns into floats: weights that someone quantized by hand.
-pub(super) fn stands_for_floats(g: &Graph, cast: OpId, t: &Tensor) -> bool {
-    let to = g.op(cast).int("to").and_then(|to| i32::try_from(to).ok()).and_then(DType::from_code);
-    t.dtype().is_int() && t.dtype().bits() <= 8 && to.is_some_and(DType::is_float)
-}
-
-fn params(graph: &Graph) -> usize {
-    let mut n: usize = 0;
-    for_each_graph(graph, &mut |g| {
-        for v in g.values().filter(|v| is_param(g, *v)) {
-            n = n.saturating_add(constant(g, v).map_or(0, Tensor::len));
-        }
-    });
-    n
-}
-
-/// Bytes of all stored tensors by element type; tensors that share storage count once.
-fn stored_bytes(model: &Model) -> BTreeMap<&'static str, usize> {
-    let mut bytes = BTreeMap::new();
-    let mut seen: BTreeSet<(usize, usize)> = BTreeSet::new();
-    let mut add = |t: &Tensor| {
-        if let TensorData::Raw(raw) = t.data()
-            && !raw.is_empty()
-            && !seen.insert((raw.as_ptr() as usize, raw.len()))
-        {
-            return;
-        }
-        *bytes.entry(t.dtype().name()).or_insert(0) += t.byte_len();
-    };
-    let mut visit = |g: &Graph| {
-        g.values().filter_map(|v| g.initializer(v)).for_each(&mut add);
-        for op in g.ops() {
-            for attr in &g.op(op).attrs {
-                crate::ir::attr_tensors(&attr.value).iter().for_each(&mut add);
-            }
-        }
-    };
-    for_each_graph(&model.graph, &mut visit);
-    for f in &model.functions {
-        for_each_graph(&f.graph, &mut visit);
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,7 +288,6 @@ mod tests {
         assert_eq!(s.outputs[0].ty, "float[batch,rows,2]");
         // Both inputs and the product.
         assert_eq!(s.peak_activation_bytes, Some(4 * (30 + 28 + 20)));
-        assert_eq!(sparsity(&dense()), Some(3.0 / 8.0));
     }
 
     #[test]

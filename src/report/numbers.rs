@@ -2,18 +2,18 @@
 
 /// A number with a metric suffix: `25.6 M`.
 pub fn count(n: f64) -> String {
-    scaled(n, 1000.0, &["", " k", " M", " G", " T"])
+    scaled(n, &["", " k", " M", " G", " T"])
 }
 
-/// A size in bytes: `102 MB`.
+/// A size in bytes: `102.2 MB`.
 pub fn bytes(n: usize) -> String {
-    scaled(n as f64, 1000.0, &[" B", " kB", " MB", " GB", " TB"])
+    scaled(n as f64, &[" B", " kB", " MB", " GB", " TB"])
 }
 
-fn scaled(mut n: f64, base: f64, suffixes: &[&str]) -> String {
+fn scaled(mut n: f64, suffixes: &[&str]) -> String {
     let mut i = 0;
-    while n.abs() >= base && i + 1 < suffixes.len() {
-        n /= base;
+    while n.abs() >= 1000.0 && i + 1 < suffixes.len() {
+        n /= 1000.0;
         i += 1;
     }
     let digits = match n.abs() {
@@ -33,6 +33,23 @@ pub fn change(before: f64, after: f64) -> String {
     format!("{:+.1} %", (after / before - 1.0) * 100.0)
 }
 
+/// A share as percent: `12.5 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Three significant digits: `0.0123`, `38.4`, `1.20e-7`.
+pub fn short(x: f64) -> String {
+    match x.abs() {
+        0.0 => "0".to_owned(),
+        1e-3..1e5 => {
+            let digits = (2 - x.abs().log10().floor() as i32).max(0) as usize;
+            format!("{x:.digits$}")
+        }
+        _ => format!("{x:.2e}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +61,9 @@ mod tests {
         assert_eq!(bytes(102_170_000), "102 MB");
         assert_eq!(change(4.0, 3.0), "-25.0 %");
         assert_eq!(change(4.0, 4.0), "=");
+        assert_eq!(
+            [short(0.0), short(0.01234), short(38.44), short(-123456.0)].join(" "),
+            "0 0.0123 38.4 -1.23e5"
+        );
     }
 }

@@ -16,6 +16,7 @@ mod bisect;
 mod interface;
 mod metrics;
 mod tolerance;
+mod values;
 
 use serde::Serialize;
 
@@ -23,6 +24,7 @@ pub use bisect::{Bisection, Culprit, Simplify, bisect};
 pub(crate) use interface::differences as interface;
 pub use metrics::OutputDiff;
 pub(crate) use metrics::{Sums, largest};
+pub use values::compare_layers;
 
 use crate::data::{Source, Taken};
 use crate::engine::{Engine, EngineError, Feeds, Progress, Session, all_cores, for_each_sample};

@@ -1,15 +1,22 @@
 //! `lapidary inspect`.
 
+mod details;
+
 use std::path::{Path, PathBuf};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
+
+use details::{layer_table, range_table, weight_table};
 
 use super::Outcome;
 use super::args::load;
-use super::output::{align_numbers, bytes, count, say, table};
+use super::output::{bytes, count, say, table};
 use crate::onnx;
 use crate::report::inspect::{self, Layer, Port, Summary};
+use crate::report::numbers::{percent, short};
+use crate::report::ranges::{QuantRange, ranges};
+use crate::report::weights::{self, WeightStats};
 
 /// Show what is in a model: size, cost, precision, dims. Several models stand side by side.
 #[derive(clap::Args)]
@@ -23,9 +30,12 @@ pub(super) struct Args {
     /// List the type of every value
     #[arg(long)]
     shapes: bool,
-    /// Read the weights and report the share of zeros
+    /// Read the weights and list their statistics, histograms and zeros
     #[arg(long)]
     weights: bool,
+    /// List the range of every quantized tensor
+    #[arg(long)]
+    ranges: bool,
     /// Size of a symbolic dim, such as batch=8; `input:axis=8` for a dim without a name
     #[arg(long, value_name = "NAME=SIZE", value_parser = parse_dim)]
     dim: Vec<(String, i64)>,
@@ -46,6 +56,10 @@ struct Report {
     /// Share of zeros in the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     sparsity: Option<f64>,
+    /// Every tensor with constant scales.
+    quantized: Vec<QuantRange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<Vec<WeightStats>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<Vec<Layer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,13 +71,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         args.models.iter().map(|path| report(path, args)).collect::<Result<_, _>>()?;
     let text = match args.json {
         true => serde_json::to_string_pretty(&reports)?,
-        false => tables(&reports),
+        false => tables(&reports, args.ranges),
     };
     say!("{text}");
     Ok(Outcome::Done)
 }
 
-fn tables(reports: &[Report]) -> String {
+fn tables(reports: &[Report], ranges: bool) -> String {
     let names: Vec<&str> = reports.iter().map(|r| &r.model[..]).collect();
     let mut overview = table(&[&[""], &names[..]].concat());
     overview.set_content_arrangement(ContentArrangement::Dynamic);
@@ -72,6 +86,12 @@ fn tables(reports: &[Report]) -> String {
     for r in reports {
         if let Some(layers) = &r.layers {
             text += &format!("\n\n{}\n{}", r.model, layer_table(layers));
+        }
+        if let Some(weights) = &r.weights {
+            text += &format!("\n\n{}\n{}", r.model, weight_table(weights));
+        }
+        if ranges && !r.quantized.is_empty() {
+            text += &format!("\n\n{}\n{}", r.model, range_table(&r.quantized));
         }
         if let Some(shapes) = &r.shapes {
             let mut values = table(&["value", "type"]);
@@ -94,13 +114,16 @@ fn report(path: &Path, args: &Args) -> anyhow::Result<Report> {
     if let Some(stray) = summary.stray_dim(&args.dim).filter(|_| args.models.len() == 1) {
         return Err(stray.into());
     }
+    let weights = args.weights.then(|| weights::weights(&model));
     Ok(Report {
         model: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         file_bytes: size(path.to_owned()),
         external_bytes: external_files.iter().map(|f| size(folder.join(f))).sum(),
         external_files,
         summary,
-        sparsity: args.weights.then(|| inspect::sparsity(&model)).flatten(),
+        sparsity: weights.as_deref().and_then(weights::sparsity),
+        quantized: ranges(&model),
+        weights,
         layers: args.layers.then(|| inspect::layers(&model, &args.dim)),
         shapes: args.shapes.then(|| inspect::values(&model, &args.dim)),
     })
@@ -109,7 +132,7 @@ fn report(path: &Path, args: &Args) -> anyhow::Result<Report> {
 /// Adds a row for each property that some model has.
 fn rows(table: &mut Table, reports: &[Report]) {
     type Cell = fn(&Report) -> String;
-    let properties: [(&str, Cell); 16] = [
+    let properties: [(&str, Cell); 17] = [
         ("file", |r| bytes(r.file_bytes as usize)),
         ("external data", |r| match r.external_files.len() {
             0 => String::new(),
@@ -134,7 +157,8 @@ fn rows(table: &mut Table, reports: &[Report]) {
         ("MACs", macs),
         ("weights", stored),
         ("precision", precision),
-        ("zeros", |r| r.sparsity.map(percent).unwrap_or_default()),
+        ("quantization", quantization),
+        ("zeros", zeros),
         ("peak activations", |r| match r.summary.peak_activation_bytes {
             Some(n) => match r.summary.peak_activation_op.as_deref() {
                 Some(op) if !op.is_empty() => format!("{}\nat {op}", bytes(n)),
@@ -152,10 +176,6 @@ fn rows(table: &mut Table, reports: &[Report]) {
             table.add_row([vec![name.to_owned()], cells].concat());
         }
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
 }
 
 fn ports(ports: &[Port]) -> String {
@@ -238,28 +258,27 @@ fn precision(r: &Report) -> String {
     text
 }
 
-fn layer_table(layers: &[Layer]) -> Table {
-    let mut out = table(&["layer", "op", "weight", "params", "MACs", "precision", "output"]);
-    for l in layers {
-        let weight: Vec<String> = l.weight.iter().map(usize::to_string).collect();
-        let macs = l.macs.as_deref().unwrap_or("?");
-        out.add_row([
-            l.name.clone(),
-            l.op.clone(),
-            weight.join("x"),
-            count(l.params as f64),
-            macs.parse::<f64>().map_or_else(|_| macs.to_owned(), count),
-            l.precision.clone(),
-            l.output.clone(),
-        ]);
-    }
-    align_numbers(&mut out);
-    for text in [1, 2, 5, 6] {
-        if let Some(column) = out.column_mut(text) {
-            column.set_cell_alignment(CellAlignment::Left);
+fn quantization(r: &Report) -> String {
+    let part = |weight: bool, what: &str| {
+        let of: Vec<_> = r.quantized.iter().filter(|q| q.weight == weight).collect();
+        let (mut least, mut most) = (f64::INFINITY, 0f64);
+        for q in &of {
+            let reach = q.range.0.abs().max(q.range.1.abs());
+            (least, most) = (least.min(reach), most.max(reach));
         }
-    }
-    out
+        let span = format!("{} {what} up to ±{} … ±{}", of.len(), short(least), short(most));
+        (!of.is_empty()).then_some(span)
+    };
+    let both = [part(false, "activations"), part(true, "weights")];
+    both.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
+
+fn zeros(r: &Report) -> String {
+    let Some(share) = r.sparsity else { return String::new() };
+    let weights = r.weights.as_deref().unwrap_or_default();
+    let able = weights.iter().filter(|w| w.two_four.is_some()).count();
+    let two_four = weights.iter().filter(|w| w.is_two_four()).count();
+    format!("{}; {two_four} of {able} weights are 2:4 sparse", percent(share))
 }
 
 pub(super) fn parse_dim(text: &str) -> Result<(String, i64), String> {
@@ -281,12 +300,14 @@ mod tests {
             layers: false,
             shapes: false,
             weights: true,
+            ranges: false,
             dim: Vec::new(),
             json: false,
         };
         let reports: Vec<Report> =
             args.models.iter().map(|m| report(m, &args).expect("it loads")).collect();
-        let text = tables(&reports);
+        let text = tables(&reports, false);
+        let text = text.split("\n\n").next().unwrap_or_default();
         assert!(text.lines().count() <= 30, "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 160), "{text}");
         for word in ["resnet8.onnx", "vit.onnx", "MACs", "2.64 M", "9.31 M", "zeros"] {
