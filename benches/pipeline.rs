@@ -1,7 +1,10 @@
 //! Time of load, simplify and save: `cargo bench`.
 //!
 //! The generated graphs show how simplification scales: the time per node should stay flat from
-//! 1,000 to 100,000 nodes.
+//! 1,000 to 100,000 nodes, and however often a block is repeated.
+
+#[path = "../tests/support/scale.rs"]
+mod scale;
 
 use lapidary::ir::{DType, Dim, Model, Op, Tensor, Type, Value};
 use lapidary::{onnx, pass};
@@ -43,6 +46,16 @@ fn chain(nodes: usize) -> Model {
 #[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 5)]
 fn simplify_chain(bencher: divan::Bencher, nodes: usize) {
     let model = chain(nodes);
+    bencher.counter(nodes).with_inputs(|| model.clone()).bench_values(|mut m| {
+        pass::simplify(&mut m, &mut pass::Cx::default()).expect("simplifies");
+        m
+    });
+}
+
+#[divan::bench(args = [10, 100, 1_000, 4_000], sample_count = 5)]
+fn simplify_blocks(bencher: divan::Bencher, count: usize) {
+    let model = scale::blocks(count);
+    let nodes = model.graph.op_count();
     bencher.counter(nodes).with_inputs(|| model.clone()).bench_values(|mut m| {
         pass::simplify(&mut m, &mut pass::Cx::default()).expect("simplifies");
         m

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 BINDINGS = 2  # how many settings of the symbols every graph is run with
 SYMBOLS = {"batch": (2, 1), "seq": (3, 5), "width": (4, 6), "many": (5, 2)}
@@ -291,5 +291,3 @@ class Builder:
         model.metadata_props.add(key="seed", value=str(self.seed))
         return model
 
-
-FLOAT = TensorProto.FLOAT

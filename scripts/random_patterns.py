@@ -2,12 +2,12 @@
 import numpy as np
 from onnx import helper
 
-from random_builder import BINDINGS, FLOATS, INTS, Skip, broadcast, each, elem
-from random_ops import after, batch_norm, conv_shape, convolution, form, grow, known, quantized, reduced, transposed, unsqueezed
+from random_builder import BINDINGS, FLOATS, Skip, broadcast, each, elem
+from random_ops import after, batch_norm, conv_shape, convolution, form, known, quantized, reduced, transposed, unsqueezed
 
 
 def scalar(b, value, dtype="float32"):
-    return b.const(np.full(b.choice([(), (), (1,)]), value, dtype))
+    return b.const(np.full(b.choice([(), (), (), (), (1,), (1,), (1, 1, 1)]), value, dtype))
 
 
 def arithmetic(b, op, x, y, bound=None):
@@ -187,7 +187,8 @@ def twice(b):
 @form(1)
 def where_not(b):
     x = b.float(low=1)
-    c = b.emit("Greater", [x, scalar(b, 0.0)], [("bool", broadcast(x, scalar(b, 0.0)))])
+    zero = scalar(b, 0.0)
+    c = b.emit("Greater", [x, zero], [("bool", broadcast(x, zero))])
     c = b.same("Not", c)
     y = b.same("Neg", x)
     b.emit("Where", [c, x, y], [(x.dtype, broadcast(c, x, y))])
@@ -475,6 +476,3 @@ def gemm_norm(b):
     n = b.rng.randint(2, 4)
     y = b.emit("Gemm", [x, b.weight(x.size(1), n, scale=0.5), b.weight(n)], [(x.dtype, each(lambda s: (s[0], n), x))], bound=x.bound * 2)
     batch_norm(b, y)
-
-
-__all__ = ["grow", "INTS"]

@@ -11,6 +11,8 @@
 mod documented;
 #[path = "passes/promises.rs"]
 mod promises;
+#[path = "support/scale.rs"]
+mod scale;
 mod support;
 
 use std::cell::RefCell;
@@ -230,6 +232,27 @@ fn cut(line: &str) -> String {
     match line.char_indices().nth(WIDTH) {
         Some((at, _)) => format!("{}…", &line[..at]),
         None => line.to_owned(),
+    }
+}
+
+/// Work is counted, not timed: how often a rewrite is tried, for each op.
+#[test]
+fn work_is_proportional_to_the_size() {
+    let tries = |count: usize| {
+        let mut model = scale::blocks(count);
+        let ops = model.graph.op_count();
+        let mut cx = Cx::default();
+        pass::simplify(&mut model, &mut cx).expect("simplifies");
+        let after = model.graph.op_count();
+        assert!(2 * after < ops, "{ops} ops became {after}");
+        let tried: usize = cx.stats.values().map(|s| s.tried).sum();
+        (tried as f64 / ops as f64, cx.rounds)
+    };
+    let (small, rounds) = tries(10);
+    for count in [100, 1_000] {
+        let (large, more) = tries(count);
+        assert_eq!(more, rounds, "{count} blocks take more rounds");
+        assert!(large < 1.1 * small, "{small} tries for each op of 10 blocks, {large} of {count}");
     }
 }
 

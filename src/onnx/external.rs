@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -162,11 +163,11 @@ fn confined(folder: &Path, location: &str) -> Result<PathBuf, String> {
 /// Maps a file without reading it. As long as a map lives, mapping the same file again gives the
 /// same bytes at the same place, so that tensors of two models that share a file are seen to be the
 /// same.
-pub(crate) fn map_file(path: &Path) -> std::io::Result<Bytes> {
+pub(crate) fn map_file(path: &Path) -> io::Result<Bytes> {
     let file = File::open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(std::io::Error::other("not a regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     if meta.len() == 0 {
         return Ok(Bytes::new());
@@ -181,7 +182,8 @@ pub(crate) fn map_file(path: &Path) -> std::io::Result<Bytes> {
             // SAFETY: a map is unsound only if the file shrinks or changes while it lives. Lapidary
             // never writes to a file in place (it renames a finished one over it); that others do
             // not is the contract of every tool that maps models.
-            let map = Arc::new(unsafe { Mmap::map(&file)? });
+            let map = unsafe { Mmap::map(&file)? };
+            let map = Arc::new(MappedFile { map, file: Mutex::new(file) });
             maps.push((key, Arc::downgrade(&map)));
             map
         }
@@ -193,13 +195,40 @@ pub(crate) fn map_file(path: &Path) -> std::io::Result<Bytes> {
 type Identity = Option<(u64, u64, u64, (i64, i64))>;
 
 /// Maps that may still be alive.
-static MAPS: Mutex<Vec<(Identity, Weak<Mmap>)>> = Mutex::new(Vec::new());
+static MAPS: Mutex<Vec<(Identity, Weak<MappedFile>)>> = Mutex::new(Vec::new());
 
-struct Shared(Arc<Mmap>);
+/// A file in memory.
+pub(super) struct MappedFile {
+    map: Mmap,
+    /// Locked while its position matters.
+    file: Mutex<File>,
+}
+
+impl MappedFile {
+    /// The file that the bytes lie in, and where; `None` when they come from no file.
+    pub(super) fn of(bytes: &Bytes) -> Option<(Arc<MappedFile>, u64)> {
+        let maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.iter().filter_map(|(_, map)| map.upgrade()).find_map(|map| {
+            let start = (bytes.as_ptr() as usize).checked_sub(map.map.as_ptr() as usize)?;
+            let inside = start.checked_add(bytes.len())? <= map.map.len();
+            inside.then_some((map, start as u64))
+        })
+    }
+
+    /// Copies a part of the file to the end of another, inside the system where it can do that.
+    pub(super) fn copy_to(&self, start: u64, len: usize, out: &mut impl Write) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start))?;
+        let copied = io::copy(&mut Read::take(&mut *file, len as u64), out)?;
+        if copied == len as u64 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+struct Shared(Arc<MappedFile>);
 
 impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.0.map
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, IoSlice, Write};
 use bytes::buf::UninitSlice;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::external::MappedFile;
+
 /// Byte fields at least this long are kept as handles.
 const SHARE: usize = 4096;
 
@@ -65,8 +67,28 @@ impl Rope {
     }
 }
 
-/// Writes segments with vectored writes.
+/// Segments at least this long that lie in a file are copied from it.
+const COPY: usize = 1 << 16;
+
+/// Writes segments: what lies in mapped files by copying between files, so that it is not even
+/// mapped in, and the rest with vectored writes.
 pub(super) fn write_all(segments: &[Bytes], out: &mut impl Write) -> io::Result<()> {
+    let mut rest = segments;
+    while !rest.is_empty() {
+        let plain = rest.iter().position(|s| s.len() >= COPY).unwrap_or(rest.len());
+        write_vectored(&rest[..plain], out)?;
+        rest = &rest[plain..];
+        let Some(large) = rest.first() else { break };
+        match MappedFile::of(large) {
+            Some((file, start)) => file.copy_to(start, large.len(), out)?,
+            None => write_vectored(&rest[..1], out)?,
+        }
+        rest = &rest[1..];
+    }
+    Ok(())
+}
+
+fn write_vectored(segments: &[Bytes], out: &mut impl Write) -> io::Result<()> {
     for batch in segments.chunks(512) {
         let mut slices: Vec<IoSlice> = batch.iter().map(|s| IoSlice::new(s)).collect();
         let mut rest = &mut slices[..];

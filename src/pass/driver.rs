@@ -138,6 +138,7 @@ impl<'a> Driver<'a> {
             let i = self.rewrites_at(g, op)[k];
             let start = Instant::now();
             let site = Site { opset: self.opset, limits: &self.limits, room: cx.room };
+            self.stats[i].tried += 1;
             let patch = self.rewrites[i].plan(g, op, &site).ok();
             let patch = patch.filter(|p| !p.is_empty() && p.growth() <= cx.room.max(SMALL));
             let fires = patch.is_some();
@@ -175,6 +176,7 @@ impl<'a> Driver<'a> {
         for (rewrite, stats) in self.rewrites.iter().zip(&self.stats) {
             let sum = cx.stats.entry(rewrite.info().name).or_default();
             sum.fired += stats.fired;
+            sum.tried += stats.tried;
             sum.time += stats.time;
         }
     }

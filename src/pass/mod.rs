@@ -161,6 +161,8 @@ pub struct Cx {
 pub struct PassStats {
     /// Times it changed the graph.
     pub fired: usize,
+    /// Times it was tried at a node; zero for passes over whole graphs.
+    pub tried: usize,
     /// Time it took.
     pub time: Duration,
 }

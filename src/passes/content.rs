@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::ir::{DType, Graph, Tensor, TensorData, ValueId};
 use crate::pass::Hashes;
 
 /// Groups of constants with equal type, dims and elements, oldest first in each, ordered by their
-/// first member. Elements are looked at only where type, dims and byte size agree, and hashed at
-/// most once in a run.
+/// first member. Elements are looked at only where type, dims and byte size agree, a few of them
+/// first, and hashed at most once in a run.
 pub(super) fn equal_constants(
     g: &Graph,
     hashes: &mut Hashes,
@@ -26,7 +26,7 @@ pub(super) fn equal_constants(
     for mut members in by_kind.into_values().filter(|m| m.len() > 1) {
         members.sort_by_key(|v| (g.value(*v).init_rank, *v));
         let mut by_hash: HashMap<u64, Vec<Vec<ValueId>>> = HashMap::new();
-        for v in members {
+        for v in alike(g, members) {
             let Some(t) = g.const_tensor(v) else { continue };
             let same_hash = by_hash.entry(hash(t, hashes)).or_default();
             let equals = |group: &&mut Vec<ValueId>| {
@@ -41,6 +41,29 @@ pub(super) fn equal_constants(
     }
     groups.sort_unstable();
     groups
+}
+
+/// Those that have a twin as far as a few elements tell, in the same order. Large weights that
+/// differ are not read any further.
+fn alike(g: &Graph, members: Vec<ValueId>) -> Vec<ValueId> {
+    let samples: Vec<u64> = members
+        .iter()
+        .map(|v| g.const_tensor(*v).and_then(Tensor::raw).map_or(0, sample))
+        .collect();
+    let mut counts: HashMap<u64, usize> = HashMap::new();
+    samples.iter().for_each(|s| *counts.entry(*s).or_default() += 1);
+    let twins = members.into_iter().zip(samples).filter(|(_, s)| counts[s] > 1);
+    twins.map(|(v, _)| v).collect()
+}
+
+/// A hash of the beginning, the middle and the end.
+fn sample(raw: &bytes::Bytes) -> u64 {
+    const PART: usize = 256;
+    if raw.len() <= 3 * PART {
+        return xxh3_64(raw);
+    }
+    let parts = [0, raw.len() / 2, raw.len() - PART];
+    parts.iter().fold(0, |h, &at| xxh3_64_with_seed(&raw[at..at + PART], h))
 }
 
 pub(super) fn hash(t: &Tensor, hashes: &mut Hashes) -> u64 {

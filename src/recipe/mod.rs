@@ -135,13 +135,13 @@ pub struct VerifyOptions {
     #[arg(id = "no-verify", long = "no-verify")]
     pub skip: bool,
     /// Number of samples to compare on
-    #[arg(id = "verify-samples", long = "verify-samples", default_value_t = 2, value_name = "N")]
+    #[arg(id = "verify-samples", long = "verify-samples", default_value_t = 1, value_name = "N")]
     pub samples: usize,
 }
 
 impl Default for VerifyOptions {
     fn default() -> VerifyOptions {
-        VerifyOptions { skip: false, samples: 2 }
+        VerifyOptions { skip: false, samples: 1 }
     }
 }
 
