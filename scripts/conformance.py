@@ -234,6 +234,15 @@ def checker_error(path):
         return first_line(error)
 
 
+def contradicts_itself(model):
+    """The model declares a shape that its own elements contradict: the checker sees it once sizes are constants."""
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        return False
+    except Exception:
+        return True
+
+
 def without_shapes(kind):
     """A TypeProto's nesting and element types."""
     which = kind.WhichOneof("value")
@@ -250,6 +259,8 @@ def check_interface(before, after):
     for what in ("input", "output"):
         old = [f"{v.name}: {without_shapes(v.type)}" for v in getattr(before.graph, what)]
         new = [f"{v.name}: {without_shapes(v.type)}" for v in getattr(after.graph, what)]
+        # Where the model declares no type, that of its operators comes in.
+        new = [o if o.endswith(": None") and n.startswith(o[:-4]) else n for o, n in zip(old, new)] + new[len(old) :]
         if old != new:
             pairs = itertools.zip_longest(old, new, fillvalue="absent")
             i, (was, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
@@ -423,7 +434,7 @@ def judge(case, out, engines, outcome, stage):
     except Exception as error:
         raise JudgeError("invalid", f"cannot be parsed: {first_line(error)}") from None
     outcome.nodes_before, outcome.nodes_after = count_nodes(before.graph), count_nodes(after.graph)
-    if input_is_valid and (error := checker_error(out)):
+    if input_is_valid and (error := checker_error(out)) and not contradicts_itself(before):
         raise JudgeError("invalid", error)
     check_interface(before, after)
 
