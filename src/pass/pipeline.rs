@@ -119,6 +119,8 @@ static BETWEEN: &[&dyn Pass] = &[
     &lift_constants::LiftConstants,
     &merge_common::MergeCommon,
     &remove_dead::RemoveDead,
+    // Equal Transposes are one by now.
+    &move_transposes::MoveTransposes,
 ];
 
 /// Passes over the whole model that run last.
