@@ -12,15 +12,15 @@ pub(super) static SCHEMAS: &[OpSchema] =
 
 /// What an axis is called: a letter of the equation, or a place under `...` counted from the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Label {
+pub(crate) enum Label {
     Dots(usize),
     Letter(char),
 }
 
 /// Labels of every operand's axes and of the result's.
-struct Equation {
-    operands: Vec<Vec<Label>>,
-    result: Vec<Label>,
+pub(crate) struct Equation {
+    pub operands: Vec<Vec<Label>>,
+    pub result: Vec<Label>,
 }
 
 impl Equation {
@@ -49,7 +49,8 @@ impl Equation {
         Some(Equation { operands, result })
     }
 
-    fn of(g: &Graph, id: OpId) -> Option<Equation> {
+    /// The equation of an op, when the ranks of its operands are known.
+    pub(crate) fn of(g: &Graph, id: OpId) -> Option<Equation> {
         let ranks: Vec<usize> = (0..g.op(id).arity())
             .map(|i| operand_shape(g, id, i).map(Vec::len))
             .collect::<Option<_>>()?;

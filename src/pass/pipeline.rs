@@ -74,13 +74,22 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
     &eliminate_optionals::EliminateOptionals,
     &merge_qdq::MergeQdq,
     &fuse_dequantize_transpose::FuseDequantizeTranspose,
+    &eliminate_overwrite::EliminateOverwrite,
+    &eliminate_expand::EliminateExpand,
     &fold_reshape_shape::FoldReshapeShape,
     &merge_reshapes::MergeReshapes,
+    &move_reshapes::MoveReshapes,
     &merge_transposes::MergeTransposes,
+    &lower_einsum::LowerEinsum,
     &merge_casts::MergeCasts,
     &merge_clips::MergeClips,
     &merge_concats::MergeConcats,
     &merge_slices::MergeSlices,
+    &merge_splits::MergeSplits,
+    &merge_pads::MergePads,
+    &merge_reduces::MergeReduces,
+    &narrow_concat::NarrowConcat,
+    &fuse_space_to_depth::FuseSpaceToDepth,
     &fuse_keepdims::FuseKeepdims,
     &fuse_gather_unsqueeze::FuseGatherUnsqueeze,
     &merge_unsqueezes::MergeUnsqueezes,
@@ -104,6 +113,8 @@ static SIMPLIFY: &[&dyn Rewrite] = &[
     &fuse_leaky_relu::FuseLeakyRelu,
     &fuse_hard_swish::FuseHardSwish,
     &fuse_log_softmax::FuseLogSoftmax,
+    &fuse_dequantize::FuseDequantize,
+    &fuse_division::FuseDivision,
     &merge_constants::MergeConstants,
     &fuse_input_scale::FuseInputScale,
 ];
@@ -123,6 +134,11 @@ static BETWEEN: &[&dyn Pass] = &[
     &move_transposes::MoveTransposes,
 ];
 
+/// Rewrites that run when all of the above have come to rest: what they gain depends on which ops are
+/// left next to theirs.
+static LATE: &[&dyn Rewrite] =
+    &[&merge_factors::MergeFactors, &fuse_slices::FuseSlices, &fuse_gathers::FuseGathers, &flatten_matmuls::FlattenMatmuls];
+
 /// Passes over the whole model that run last.
 static CLEAN_UP: &[&dyn Pass] = &[
     // Shared constants cannot be rewritten in place, so nothing may come after.
@@ -136,7 +152,8 @@ const MAX_ROUNDS: usize = 20;
 pub fn all_passes() -> impl Iterator<Item = &'static PassInfo> {
     let first = ON_REQUEST.iter().chain(NORMALIZE).map(|p| p.info());
     let middle = SIMPLIFY.iter().map(|r| r.info()).chain(BETWEEN.iter().map(|p| p.info()));
-    let all = first.chain(middle).chain(CLEAN_UP.iter().map(|p| p.info()));
+    let last = LATE.iter().map(|r| r.info()).chain(CLEAN_UP.iter().map(|p| p.info()));
+    let all = first.chain(middle).chain(last);
     let mut seen = std::collections::HashSet::new();
     all.filter(move |info| seen.insert(info.name))
 }
@@ -160,13 +177,11 @@ pub fn simplify(m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
         cx.findings.clear();
         cx.misses.clear();
         super::infer::infer_model(m, &mut |op, what| cx.findings.push((op, what)));
-        let opset = m.default_opset();
-        run_rewrites(&mut m.graph, opset, SIMPLIFY, cx)?;
-        for function in &mut m.functions {
-            let opset = opset_of(&function.opsets, "").unwrap_or(opset);
-            run_rewrites(&mut function.graph, opset, SIMPLIFY, cx)?;
-        }
+        rewrite(SIMPLIFY, m, cx)?;
         run_passes(BETWEEN, m, cx)?;
+        if revision(m) == before {
+            rewrite(LATE, m, cx)?;
+        }
         if revision(m) == before || !cx.may_go_on() {
             break;
         }
@@ -176,6 +191,17 @@ pub fn simplify(m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
         }
     }
     run_passes(CLEAN_UP, m, cx)
+}
+
+/// Applies rewrites in the main graph and in local functions until none of them fires.
+fn rewrite(rewrites: &[&dyn Rewrite], m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
+    let opset = m.default_opset();
+    run_rewrites(&mut m.graph, opset, rewrites, cx)?;
+    for function in &mut m.functions {
+        let opset = opset_of(&function.opsets, "").unwrap_or(opset);
+        run_rewrites(&mut function.graph, opset, rewrites, cx)?;
+    }
+    Ok(())
 }
 
 /// Bytes that constants may grow by.

@@ -90,7 +90,7 @@ fn check(g: &Graph, at: OpId, opset: i64) -> Result<(), Miss> {
         "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Expand" | "Tile" => keeps_shape(g, at)?,
         "Transpose" => keeps_order(g, at)?,
         "Pad" => pads_nothing(g, at, opset)?,
-        "Slice" => keeps_shape(g, at)? && steps_forward(g, at, opset)?,
+        "Slice" => (keeps_shape(g, at)? || takes_all(g, at)?) && steps_forward(g, at, opset)?,
         "Concat" | "Sum" | "Max" | "Min" | "Mean" => op.arity() == 1,
         "Split" => op.result_count() == 1 && keeps_shape(g, at)?,
         "Resize" | "Upsample" => keeps_shape(g, at)? && samples_plainly(g, at, opset)?,
@@ -137,6 +137,14 @@ fn pads_nothing(g: &Graph, at: OpId, opset: i64) -> Result<bool, Miss> {
     let attr = if opset < 2 { "paddings" } else { "pads" };
     let pads = ints_at(g, at, attr, 1)?.ok_or("it has no pads")?;
     Ok(pads.iter().all(|&p| p == 0))
+}
+
+/// From the first to the last element of axes of any size.
+fn takes_all(g: &Graph, at: OpId) -> Result<bool, Miss> {
+    let (starts, ends) = (ints_at(g, at, "starts", 1)?, ints_at(g, at, "ends", 2)?);
+    let steps = ints_at(g, at, "steps", 4)?;
+    let all = |list: Option<Vec<i64>>, n: i64| list.is_none_or(|l| l.iter().all(|&v| v == n));
+    Ok(starts.is_some() && all(starts, 0) && all(ends, i64::MAX) && all(steps, 1))
 }
 
 fn steps_forward(g: &Graph, at: OpId, opset: i64) -> Result<bool, Miss> {

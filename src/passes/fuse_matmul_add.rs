@@ -1,7 +1,8 @@
 //! # fuse-matmul-add
 //!
 //! ## What it does
-//! Makes a Gemm of a MatMul of two matrices and an Add, and puts a summand into a Gemm without one.
+//! Makes a Gemm of a MatMul of two matrices and an Add or a Sum of two, and puts a summand into a Gemm
+//! without one.
 //!
 //! ## Before/after
 //! ```text
@@ -38,7 +39,7 @@ impl Rewrite for FuseMatmulAdd {
     }
 
     fn roots(&self) -> &'static [&'static str] {
-        &["Add"]
+        &["Add", "Sum"]
     }
 
     fn plan(&self, g: &Graph, at: OpId, site: &Site) -> Result<Patch, Miss> {
@@ -46,6 +47,9 @@ impl Rewrite for FuseMatmulAdd {
             return Err("broadcasting before opset 7 is by attributes".into());
         }
         let (a, b) = (operand(g, at, 0)?, operand(g, at, 1)?);
+        if g.op(at).arity() != 2 {
+            return Err("it sums up more than two".into());
+        }
         let made = |v| sole_maker(g, v, &["MatMul", "Gemm"]);
         let (product, summand, op) = match (made(a), made(b)) {
             (Some(op), _) => (a, b, op),

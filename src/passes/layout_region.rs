@@ -13,6 +13,8 @@ use petgraph::graph::NodeIndex;
 use petgraph::visit::EdgeRef;
 
 use super::layout::{Moved, Perm, Port, composed, is_identity, moved, permutation};
+use super::pattern::sole_maker;
+use super::reshape::{REGROUPING, target};
 use crate::ir::{Dim, Graph, OpId, Slot, ValueId};
 
 /// Ops after which a region grows no further.
@@ -84,7 +86,7 @@ impl Flow {
     }
 }
 
-/// Transposes and the elements that they move.
+/// Transposes, and Reshapes that could go with them, and the elements that Transposes move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
     pub transposes: usize,
@@ -103,6 +105,8 @@ impl Cost {
 pub(super) struct Region {
     pub flows: Vec<Flow>,
     pub ops: Vec<(OpId, Moved)>,
+    /// Reshapes that merge with the one before the Transpose before them when they are on.
+    merging: Vec<usize>,
 }
 
 impl Region {
@@ -138,6 +142,7 @@ impl Region {
             cost.transposes += n;
             cost.elements = cost.elements.saturating_add(flow.elements.saturating_mul(n as u64));
         }
+        cost.transposes += self.merging.iter().filter(|r| !on[**r]).count();
         cost
     }
 
@@ -199,6 +204,9 @@ impl Region {
                 Source::Fixed if !stored => needs_forth(&mut net, off),
                 Source::Fixed => {}
             }
+        }
+        for &r in &self.merging {
+            net.add_edge(on, ops[r], weight(0));
         }
         let reached = source_side(&net, on, off);
         ops.iter().map(|n| reached[n.index()]).collect()
@@ -270,8 +278,26 @@ impl Growth<'_> {
         let index: HashMap<OpId, usize> =
             self.ops.iter().enumerate().map(|(i, (op, _))| (*op, i)).collect();
         let order = std::mem::take(&mut self.order);
-        let flows = order.into_iter().map(|v| self.flow(v, &index)).collect();
-        Region { flows, ops: self.ops }
+        let flows: Vec<Flow> = order.into_iter().map(|v| self.flow(v, &index)).collect();
+        let merging = flows.iter().filter_map(|f| self.merges(f)).collect();
+        Region { flows, ops: self.ops, merging }
+    }
+
+    /// The Reshape that alone reads a Transpose, which alone reads another Reshape, when it could
+    /// follow that one directly.
+    fn merges(&self, flow: &Flow) -> Option<usize> {
+        let (g, from) = (self.g, flow.stored_before()?);
+        let [reader] = flow.readers[..] else { return None };
+        let (op, moved) = &self.ops[reader];
+        let sole = g.sole_use(from).is_some() && g.sole_use(flow.value).is_some();
+        let before = sole_maker(g, from, REGROUPING).filter(|_| sole && g.op(*op).is("Reshape"))?;
+        let source = g.value(g.operand(before, 0)?).shape()?;
+        let to = g.value(g.result(*op, 0)?).shape()?;
+        let to: Vec<Dim> = match &moved.results[0] {
+            Some(layout) => layout.iter().map(|&p| to[p].clone()).collect(),
+            None => to.clone(),
+        };
+        target(Some(source), &to).is_ok().then_some(reader)
     }
 
     fn flow(&self, value: ValueId, index: &HashMap<OpId, usize>) -> Flow {

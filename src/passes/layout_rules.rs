@@ -2,7 +2,10 @@
 
 use super::layout::{Moved, Perm, Port};
 use super::pattern::ints_at;
-use crate::ir::{AttrValue, DType, Graph, OpId, Tensor, ValueId};
+use std::ops::Range;
+
+use crate::ir::{AttrValue, DType, Dim, Graph, OpId, Tensor, ValueId};
+use crate::ops::axes::Segment;
 use crate::ops::{Axes, normalize_axis};
 
 /// An op in its graph.
@@ -69,6 +72,7 @@ impl View<'_> {
             "MatMul" => self.matmul(perm),
             "LayerNormalization" | "RMSNormalization" => self.layer_norm(perm),
             "Resize" => self.resize(perm),
+            "Reshape" if self.opset >= 5 => self.reshape(port, perm),
             _ if matches!(axes, Axes::Elementwise) => self.elementwise(port, perm),
             _ => None,
         }
@@ -340,6 +344,45 @@ impl View<'_> {
             }
         }
         Some(moved)
+    }
+}
+
+impl View<'_> {
+    /// Groups of axes that a Reshape splits or joins move as a whole.
+    fn reshape(&self, port: Port, perm: &[usize]) -> Option<Moved> {
+        let (x, y) = (self.operand(0)?, self.g.result(self.op, 0)?);
+        let (from, to) = (self.g.value(x).shape()?, self.g.value(y).shape()?);
+        let known = super::pattern::known_ints(self.g, self.operand(1)?).is_some();
+        (known && self.g.op(self.op).int_or("allowzero", 0) == 0).then_some(())?;
+        let mut runs = crate::ops::axes::segments(from, to);
+        runs.sort_by_key(|(a, _)| a.start);
+        let covers = |n: usize, range: &dyn Fn(&Segment) -> Range<usize>| {
+            let starts =
+                runs.iter().map(range).try_fold(0, |at, r| (r.start == at).then_some(r.end));
+            starts == Some(n)
+        };
+        (covers(from.len(), &|s| s.0.clone()) && covers(to.len(), &|s| s.1.clone()))
+            .then_some(())?;
+        let (mut before, mut after) = (Perm::new(), Perm::new());
+        let (mut at, from_operand) = (0, port == Port::Operand(0));
+        while at < perm.len() {
+            let own = |s: &&Segment| if from_operand { s.0.start } else { s.1.start } == perm[at];
+            let (a, b) = runs.iter().find(own)?;
+            before.extend(a.clone());
+            after.extend(b.clone());
+            at = if from_operand { before.len() } else { after.len() };
+        }
+        let (from, to): (Vec<Dim>, Vec<Dim>) = (
+            before.iter().map(|&a| from[a].clone()).collect(),
+            after.iter().map(|&b| to[b].clone()).collect(),
+        );
+        let sizes = super::reshape::target(Some(&from), &to).ok()?;
+        Some(Moved {
+            operands: vec![Some(before)],
+            results: vec![Some(after)],
+            constants: vec![(1, Tensor::vector(&sizes))],
+            ..Moved::default()
+        })
     }
 }
 

@@ -10,24 +10,25 @@
 //! ```
 //!
 //! ## When it applies
-//! Starts, ends, axes and steps of both are constant, the two cut different axes, and only Slices
-//! read what lies between.
+//! Starts, ends, axes and steps of both are constant, and only Slices read what lies between. Where
+//! both cut the same axis, they step forwards, and the size of the axis is known or no bound counts
+//! from its end.
 //!
 //! ## What it preserves
 //! The name of the result.
 //!
 //! ## Limits
-//! Needs opset 10, where the bounds became operands. Two cuts of one axis stay.
+//! Needs opset 10, where the bounds became operands.
 
 use super::pattern::{ints_at, maker, operand, result};
-use crate::ir::{Graph, Miss, OpId, Patch, Ref, Slot, Tensor};
+use crate::ir::{Dim, Graph, Miss, OpId, Patch, Ref, Slot, Tensor};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
 pub(crate) struct MergeSlices;
 
 static INFO: PassInfo = PassInfo {
     name: "merge-slices",
-    summary: "merge slices of different axes",
+    summary: "merge slices in a row",
     semantics: Semantics::Exact,
     source: include_str!("merge_slices.rs"),
 };
@@ -53,12 +54,19 @@ impl Rewrite for MergeSlices {
         }
         let rank = g.value(middle).rank().ok_or("the rank is not known")?;
         let (mut cuts, second) = (cuts(g, before, rank)?, cuts(g, at, rank)?);
-        if second.iter().any(|c| cuts.iter().any(|d| c[2] == d[2])) {
-            return Err("both cut the same axis".into());
+        let source = operand(g, before, 0)?;
+        let shape = g.value(source).shape().ok_or("the rank is not known")?;
+        for cut in second {
+            match cuts.iter_mut().find(|c| c[2] == cut[2]) {
+                Some(first) => {
+                    let size = shape.get(cut[2] as usize).and_then(Dim::known);
+                    *first = joined(*first, cut, size).ok_or("both cut the same axis otherwise")?;
+                }
+                None => cuts.push(cut),
+            }
         }
-        cuts.extend(second);
         let mut patch = Patch::at(at);
-        patch.set_operand(at, 0, Some(operand(g, before, 0)?.into()));
+        patch.set_operand(at, 0, Some(source.into()));
         let name = g.value(result(g, at)?).name().to_owned();
         for (slot, what) in ["starts", "ends", "axes", "steps"].into_iter().enumerate() {
             let column: Vec<i64> = cuts.iter().map(|c| c[slot]).collect();
@@ -67,6 +75,27 @@ impl Rewrite for MergeSlices {
         }
         Ok(patch)
     }
+}
+
+/// One cut for two of the same axis, which has this size.
+fn joined(first: [i64; 4], second: [i64; 4], size: Option<i64>) -> Option<[i64; 4]> {
+    let [start, end, axis, step] = from_front(first, size)?;
+    let middle = size.map(|_| ((end - start).max(0) + step - 1) / step);
+    let [skip, until, _, every] = from_front(second, middle)?;
+    let last = until.checked_sub(1)?.checked_mul(step).and_then(|n| n.checked_add(start + 1));
+    let start = skip.checked_mul(step)?.checked_add(start)?;
+    let end = last.map_or(end, |last| last.min(end)).max(start);
+    Some([start, end, axis, step.checked_mul(every)?])
+}
+
+/// The cut with bounds that count from the front, for steps forwards.
+fn from_front([start, end, axis, step]: [i64; 4], size: Option<i64>) -> Option<[i64; 4]> {
+    let bound = |v: i64| match size {
+        Some(n) => Some(if v < 0 { v.saturating_add(n) } else { v }.clamp(0, n)),
+        None => (v >= 0).then_some(v),
+    };
+    (step > 0).then_some(())?;
+    Some([bound(start)?, bound(end)?, axis, step])
 }
 
 /// Start, end, axis and step for each axis that is cut.

@@ -16,11 +16,12 @@
 //! Between the Transposes stand elementwise ops (constants that broadcast are permuted), Softmax and
 //! its like, Reduce ops, ArgMax, ArgMin, TopK, Concat, Split, Slice, Pad, Gather, GatherElements,
 //! ScatterElements, Tile, Expand, CumSum, Squeeze, Unsqueeze, QuantizeLinear and DequantizeLinear,
-//! MatMul and LayerNormalization where their own axes keep their place, and Resize towards the layout
-//! that has the channels second. The choice of ops is a minimum cut over the whole neighbourhood.
+//! MatMul and LayerNormalization where their own axes keep their place, Reshape where it splits and
+//! joins axes that stay side by side, and Resize towards the layout that has the channels second. The choice of ops is a minimum cut over the whole neighbourhood.
 //!
 //! ## What it preserves
-//! Neither the number of Transposes nor the elements that they move ever rises. Names of values that
+//! Neither the elements that Transposes move nor their number, with the Reshapes that merge once no
+//! Transpose is between them, ever rises. Names of values that
 //! are still computed as they were. Sums may add up in another order.
 //!
 //! ## Limits

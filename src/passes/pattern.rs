@@ -174,3 +174,18 @@ pub(super) fn free_operands(g: &Graph, op: OpId, patch: &mut Patch) {
         }
     }
 }
+
+/// Works on each element of its first operand alone; further operands are single constants of at
+/// most `rank` axes.
+pub(super) fn is_unary(g: &Graph, op: OpId, rank: usize) -> bool {
+    let node = g.op(op);
+    let schema = crate::ops::schema(node).filter(|s| s.deterministic);
+    let elementwise = schema.is_some_and(|s| matches!(s.axes, crate::ops::Axes::Elementwise));
+    let single = |v: ValueId| g.const_tensor(v).is_some_and(|t| t.len() == 1 && t.rank() <= rank);
+    elementwise
+        && g.operands(op).into_iter().skip(1).flatten().all(single)
+        && node.result_count() == 1
+        && node.bodies.is_empty()
+        && node.attr("axis").is_none()
+        && !node.has_ref_attrs()
+}

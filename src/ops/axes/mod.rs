@@ -23,6 +23,7 @@ pub use norm::{
     along_axis, batch_norm, channels, group_norm, instance_norm, layer_norm, quantize, reduce,
     sampled_channels,
 };
+pub(crate) use reshape::{Segment, segments};
 
 /// Longest axis whose indices are listed.
 const MAX_PAIRS: usize = 1 << 22;

@@ -24,8 +24,11 @@ pub(super) fn links(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     Ok(links)
 }
 
+/// A run of axes on one side and the run on the other.
+pub(crate) type Segment = (Range<usize>, Range<usize>);
+
 /// Runs of axes on both sides that hold the same number of elements, as short as possible.
-fn segments(a: &[Dim], b: &[Dim]) -> Vec<(Range<usize>, Range<usize>)> {
+pub(crate) fn segments(a: &[Dim], b: &[Dim]) -> Vec<Segment> {
     let mut out = Vec::new();
     let (mut i, mut j) = (0, 0);
     while let Some((m, n)) = leading(&a[i..], &b[j..]) {
