@@ -136,8 +136,12 @@ static BETWEEN: &[&dyn Pass] = &[
 
 /// Rewrites that run when all of the above have come to rest: what they gain depends on which ops are
 /// left next to theirs.
-static LATE: &[&dyn Rewrite] =
-    &[&merge_factors::MergeFactors, &fuse_slices::FuseSlices, &fuse_gathers::FuseGathers, &flatten_matmuls::FlattenMatmuls];
+static LATE: &[&dyn Rewrite] = &[
+    &merge_factors::MergeFactors,
+    &fuse_slices::FuseSlices,
+    &fuse_gathers::FuseGathers,
+    &flatten_matmuls::FlattenMatmuls,
+];
 
 /// Passes over the whole model that run last.
 static CLEAN_UP: &[&dyn Pass] = &[

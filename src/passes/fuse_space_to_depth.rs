@@ -108,8 +108,8 @@ fn phase(g: &Graph, slice: OpId, block: usize) -> Option<usize> {
     let (starts, ends, steps) = (ints("starts", 1)?, ints("ends", 2)?, ints("steps", 4)?);
     let axes = ints("axes", 3)?;
     let mut at = [None; 2];
-    for i in 0..axes.len() {
-        let axis = normalize_axis(axes[i], 4)?;
+    for (i, &axis) in axes.iter().enumerate() {
+        let axis = normalize_axis(axis, 4)?;
         let (start, end, step) = (*starts.get(i)?, *ends.get(i)?, *steps.get(i)?);
         let n = shape[axis].known()?;
         if start == 0 && step == 1 && end >= n {

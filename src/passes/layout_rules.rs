@@ -293,8 +293,7 @@ impl View<'_> {
 
     fn quantize(&self, perm: &[usize]) -> Option<Moved> {
         let scale = self.g.value(self.operand(1)?);
-        let whole = self.g.op(self.op).int_or("block_size", 0) == 0 && scale.rank()? <= 1;
-        whole.then_some(())?;
+        (self.g.op(self.op).int_or("block_size", 0) == 0 && scale.rank()? <= 1).then_some(())?;
         let single = scale.shape()?.iter().all(|d| d.known() == Some(1));
         if single { self.everywhere(&[0], perm) } else { self.along(&[0], 1, perm) }
     }
@@ -350,8 +349,8 @@ impl View<'_> {
 impl View<'_> {
     /// Groups of axes that a Reshape splits or joins move as a whole.
     fn reshape(&self, port: Port, perm: &[usize]) -> Option<Moved> {
-        let (x, y) = (self.operand(0)?, self.g.result(self.op, 0)?);
-        let (from, to) = (self.g.value(x).shape()?, self.g.value(y).shape()?);
+        let y = self.g.result(self.op, 0)?;
+        let (from, to) = (self.g.value(self.operand(0)?).shape()?, self.g.value(y).shape()?);
         let known = super::pattern::known_ints(self.g, self.operand(1)?).is_some();
         (known && self.g.op(self.op).int_or("allowzero", 0) == 0).then_some(())?;
         let mut runs = crate::ops::axes::segments(from, to);
