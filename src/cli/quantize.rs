@@ -4,7 +4,7 @@ use super::change::ChangeArgs;
 use super::output::say;
 use super::{Outcome, change, output};
 use crate::precision::PrecisionOptions;
-use crate::quantize::{QuantizeOptions, QuantizeReport};
+use crate::quantize::{Payload, QuantizeOptions, QuantizeReport, WeightType};
 use crate::recipe::{SimplifyOptions, Step};
 
 /// Calibrate and insert INT8 Q/DQ where TensorRT wants it
@@ -30,10 +30,44 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     if args.half.is_asked() {
         recipe.step.push(Step::Precision(args.half.clone()));
     }
-    change::run(&recipe, &args.change.model, &args.change.output, "int8")
+    change::run(&recipe, &args.change.model, &args.change.output, suffix(&args.options))
+}
+
+/// What the result is called by.
+fn suffix(o: &QuantizeOptions) -> &'static str {
+    match (o.strip, o.weights, o.payload) {
+        (true, ..) => "float",
+        (_, Some(WeightType::Int4), _) => "int4",
+        (_, Some(WeightType::Uint4), _) => "uint4",
+        (.., Payload::Fp8) => "fp8",
+        _ => "int8",
+    }
 }
 
 pub(super) fn print(report: &QuantizeReport, explain: bool) {
+    if report.tensors.is_empty() {
+        say!(
+            "quantize: {} of {} linear ops, {} weights stored",
+            report.quantized_ops,
+            report.weighted_ops,
+            report.quantized_weights,
+        );
+    } else {
+        print_calibrated(report);
+    }
+    let listed: Vec<_> = report.ops.iter().filter(|d| explain || !d.quantized).collect();
+    if listed.is_empty() {
+        return;
+    }
+    let mut table = output::table(&["op", "precision", "rule", "because"]);
+    for d in listed {
+        let precision = if d.quantized { "quantized" } else { "float" };
+        table.add_row([&d.node[..], precision, d.rule, &d.reason]);
+    }
+    say!("{table}");
+}
+
+fn print_calibrated(report: &QuantizeReport) {
     say!(
         "quantize: {} of {} linear ops, {} activations calibrated on {} samples in {:.1} s",
         report.quantized_ops,
@@ -42,14 +76,4 @@ pub(super) fn print(report: &QuantizeReport, explain: bool) {
         report.samples,
         report.calibration_seconds,
     );
-    let listed: Vec<_> = report.ops.iter().filter(|d| explain || !d.quantized).collect();
-    if listed.is_empty() {
-        return;
-    }
-    let mut table = output::table(&["op", "precision", "rule", "because"]);
-    for d in listed {
-        let precision = if d.quantized { "INT8" } else { "float" };
-        table.add_row([&d.node[..], precision, d.rule, &d.reason]);
-    }
-    say!("{table}");
 }

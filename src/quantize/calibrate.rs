@@ -10,6 +10,8 @@ use super::observe::{BINS, Histogram};
 pub enum Method {
     /// The largest magnitude seen: nothing is clipped.
     Minmax,
+    /// The mean over the samples of the largest magnitude in each.
+    MovingAverage,
     /// A percentile of the magnitudes.
     Percentile,
     /// Least Kullback-Leibler divergence between the values and their 128 quantized levels.
@@ -45,7 +47,7 @@ pub fn choose(h: &Histogram, method: Method, percentile: f64) -> Threshold {
             Method::Percentile => percentile_threshold(h, percentile),
             Method::Entropy => entropy_threshold(h),
             Method::Mse => mse_threshold(h),
-            Method::Minmax | Method::Auto => h.amax(),
+            Method::Minmax | Method::MovingAverage | Method::Auto => h.amax(),
         };
         let amax = if amax > 0.0 { amax } else { h.amax() };
         Threshold { amax, method, mse: expected_mse(h, amax), clipped: clipped_share(h, amax) }

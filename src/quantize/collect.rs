@@ -107,6 +107,16 @@ fn observe_weighted(h: &mut Histogram, t: &Tensor, data: &[f32], channels: Optio
 pub(super) struct Stats {
     pub(super) range: Range,
     pub(super) means: Means,
+    /// Sum over the samples of the largest magnitude in each, in fixed point, and their number.
+    maxima: (i128, u64),
+}
+
+impl Stats {
+    /// Mean over the samples of the largest magnitude in each.
+    pub(super) fn mean_amax(&self) -> f32 {
+        let (sum, n) = self.maxima;
+        (sum as f64 / FIXED_POINT / n.max(1) as f64) as f32
+    }
 }
 
 impl Taps {
@@ -167,7 +177,11 @@ impl<'a> Collector<'a> {
             taps: self.taps,
             parts: vec![Stats::default(); self.taps.values.len()],
             observe: |stats: &mut Stats, tensor, data, channels| {
-                stats.range.observe(data);
+                let mut own = Range::default();
+                own.observe(data);
+                stats.range.merge(&own);
+                stats.maxima.0 += (f64::from(own.amax()) * FIXED_POINT) as i128;
+                stats.maxima.1 += 1;
                 if let Some(axis) = channels.and_then(|c| c.axis_of(tensor)) {
                     stats.means.observe(data, tensor.dims(), axis);
                 }
@@ -175,6 +189,8 @@ impl<'a> Collector<'a> {
             merge: |a, b| {
                 a.range.merge(&b.range);
                 a.means.merge(&b.means);
+                a.maxima.0 += b.maxima.0;
+                a.maxima.1 += b.maxima.1;
             },
         };
         self.pass(0, &make)

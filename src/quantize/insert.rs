@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::options::QuantizeOptions;
+use super::payload::Payload;
 use super::placement::{Plan, WeightSite};
 use crate::ir::{DType, Graph, Op, OpId, Tensor, Type, Value, ValueId};
 
@@ -21,15 +23,25 @@ pub struct QuantizedWeight {
 impl QuantizedWeight {
     /// Quantizes `data` of the given dims symmetrically; `scale = max |w| / 127`.
     pub fn new(data: &[f32], dims: &[usize], axis: Option<usize>) -> QuantizedWeight {
+        QuantizedWeight::with_levels(data, dims, axis, 127.0)
+    }
+
+    /// The same with codes in `[-levels, levels]`; `scale = max |w| / levels`.
+    pub fn with_levels(
+        data: &[f32],
+        dims: &[usize],
+        axis: Option<usize>,
+        levels: f32,
+    ) -> QuantizedWeight {
         let (channels, inner) = channel_layout(dims, axis);
         let mut amax = vec![0.0f32; channels];
         for_each_row(data, channels, inner, &mut |c, row| {
             amax[c] = row.iter().fold(amax[c], |m, x| m.max(x.abs()));
         });
-        let scales: Vec<f32> = amax.iter().map(|a| (a / 127.0).max(MIN_SCALE)).collect();
+        let scales: Vec<f32> = amax.iter().map(|a| (a / levels).max(MIN_SCALE)).collect();
         let mut codes = Vec::with_capacity(data.len());
         for_each_row(data, channels, inner, &mut |c, row| {
-            let code = |x: &f32| (x / scales[c]).round_ties_even().clamp(-127.0, 127.0) as i8;
+            let code = |x: &f32| (x / scales[c]).round_ties_even().clamp(-levels, levels) as i8;
             codes.extend(row.iter().map(code));
         });
         QuantizedWeight { codes, scales }
@@ -57,13 +69,17 @@ fn for_each_row(data: &[f32], channels: usize, inner: usize, f: &mut dyn FnMut(u
     }
 }
 
-/// Inserts a pair for every planned activation, of scale `amax / 127`, and stores the planned
-/// weights as INT8. Returns how many weights it
-/// stored.
-pub(super) fn insert(g: &mut Graph, plan: &Plan, amax: &BTreeMap<ValueId, f32>) -> usize {
+/// Inserts a pair for every planned activation, of scale `amax / 127` (INT8) or `amax / 448` (FP8), and
+/// stores the planned weights. Returns how many weights it stored.
+pub(super) fn insert(
+    g: &mut Graph,
+    plan: &Plan,
+    amax: &BTreeMap<ValueId, f32>,
+    o: &QuantizeOptions,
+) -> usize {
     for (&value, readers) in &plan.pairs {
         let amax = amax.get(&value).copied().unwrap_or(0.0);
-        let dequantized = insert_pair(g, value, activation_scale(amax));
+        let dequantized = insert_pair(g, value, activation_scale(amax, o.payload), o.payload);
         for &(op, slot) in readers.keys() {
             g.set_operand(op, slot, Some(dequantized));
         }
@@ -73,7 +89,8 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, amax: &BTreeMap<ValueId, f32>) 
         let key = (site.value, site.axis);
         let made = match stored.get(&key) {
             Some(v) => Some(*v),
-            None => store_weight(g, site),
+            None if o.float_weights => float_weight(g, site, o.payload),
+            None => store_weight(g, site, o.payload),
         };
         if let Some(v) = made {
             stored.insert(key, v);
@@ -84,20 +101,21 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, amax: &BTreeMap<ValueId, f32>) 
     stored.len()
 }
 
-/// Scale of an activation of this range; 1/127 for one that was always zero.
-pub fn activation_scale(amax: f32) -> f32 {
-    if amax > 0.0 { (amax / 127.0).max(MIN_SCALE) } else { 1.0 / 127.0 }
+/// Scale of an activation of this range; that of a range of 1 for one that was always zero.
+pub fn activation_scale(amax: f32, payload: Payload) -> f32 {
+    let largest = payload.largest();
+    if amax > 0.0 { (amax / largest).max(MIN_SCALE) } else { 1.0 / largest }
 }
 
 /// `value -> QuantizeLinear -> DequantizeLinear`, per tensor; returns the result.
-fn insert_pair(g: &mut Graph, value: ValueId, scale: f32) -> ValueId {
+fn insert_pair(g: &mut Graph, value: ValueId, scale: f32, payload: Payload) -> ValueId {
     let name = g.value(value).name().to_owned();
     let anchor = g.producer_op(value).or_else(|| g.uses(value).first().map(|u| u.0));
     let ty = g.value(value).ty.clone();
     let scale = g.add_const(&format!("{name}_scale"), Tensor::scalar(scale));
-    let zero = g.add_const(&format!("{name}_zero_point"), Tensor::scalar(0i8));
+    let zero = g.add_const(&format!("{name}_zero_point"), payload.zeros(None));
     let shape = g.value(value).shape().cloned();
-    let int8 = Some(Type::tensor(DType::I8, shape));
+    let int8 = Some(Type::tensor(payload.dtype(), shape));
     let quantized = g.add_value(Value::new(format!("{name}_quantized"), int8));
     let result = g.add_value(Value::new(format!("{name}_dequantized"), ty));
     let op = |t: &str| Op::new(t).named(format!("{name}_{t}")).with("axis", 0i64);
@@ -108,16 +126,61 @@ fn insert_pair(g: &mut Graph, value: ValueId, scale: f32) -> ValueId {
     result
 }
 
-/// The weight as an INT8 constant behind a DequantizeLinear of explicit axis.
-fn store_weight(g: &mut Graph, site: &WeightSite) -> Option<ValueId> {
+/// The weight as a constant of the type behind a DequantizeLinear of explicit axis.
+pub(super) fn store_weight(g: &mut Graph, site: &WeightSite, payload: Payload) -> Option<ValueId> {
     let tensor = g.const_tensor(site.value)?.clone();
+    let data = tensor.to_f32()?;
+    let scales = weight_scales(&data, tensor.dims(), site.axis, payload);
+    let (channels, inner) = channel_layout(tensor.dims(), site.axis);
+    let code = |(i, x): (usize, &f32)| payload.encode(x / scales[i / inner % channels]);
+    let codes = data.iter().enumerate().map(code).collect();
+    let codes = payload.tensor(tensor.dims().to_vec(), codes);
     let name = g.value(site.value).name().to_owned();
-    let w = QuantizedWeight::new(&tensor.to_f32()?, tensor.dims(), site.axis);
+    let codes = g.add_const(&format!("{name}_quantized"), codes);
+    Some(dequantize_weight(g, site, &tensor, codes, &scales, payload))
+}
+
+/// The weight in float with QuantizeLinear and DequantizeLinear behind it.
+fn float_weight(g: &mut Graph, site: &WeightSite, payload: Payload) -> Option<ValueId> {
+    let tensor = g.const_tensor(site.value)?.clone();
+    let scales = weight_scales(&tensor.to_f32()?, tensor.dims(), site.axis, payload);
+    let name = g.value(site.value).name().to_owned();
+    let dims = tensor.dims().iter().map(|&d| d.into()).collect();
+    let ty = Some(Type::tensor(payload.dtype(), Some(dims)));
+    let codes = g.add_value(Value::new(format!("{name}_quantized"), ty));
+    let result = dequantize_weight(g, site, &tensor, codes, &scales, payload);
+    let dequantize = g.producer_op(result)?;
+    let operands = [Some(site.value), g.operand(dequantize, 1), g.operand(dequantize, 2)];
+    let op = Op::new("QuantizeLinear")
+        .named(format!("{name}_QuantizeLinear"))
+        .with("axis", site.axis.map_or(0, |a| a as i64));
+    g.add_op(op, &operands, &[Some(codes)], Some(site.op));
+    Some(result)
+}
+
+/// `max |w| / largest code`, for each channel or for all.
+fn weight_scales(data: &[f32], dims: &[usize], axis: Option<usize>, payload: Payload) -> Vec<f32> {
+    let (channels, inner) = channel_layout(dims, axis);
+    let mut amax = vec![0.0f32; channels];
+    for_each_row(data, channels, inner, &mut |c, row| {
+        amax[c] = row.iter().fold(amax[c], |m, x| m.max(x.abs()));
+    });
+    amax.iter().map(|a| (a / payload.largest()).max(MIN_SCALE)).collect()
+}
+
+fn dequantize_weight(
+    g: &mut Graph,
+    site: &WeightSite,
+    tensor: &Tensor,
+    codes: ValueId,
+    scales: &[f32],
+    payload: Payload,
+) -> ValueId {
+    let name = g.value(site.value).name().to_owned();
     let (scale, zero) = match site.axis {
-        Some(_) => (Tensor::vector(&w.scales), Tensor::vector(&vec![0i8; w.scales.len()])),
-        None => (Tensor::scalar(w.scales[0]), Tensor::scalar(0i8)),
+        Some(_) => (Tensor::vector(scales), payload.zeros(Some(scales.len()))),
+        None => (Tensor::scalar(scales[0]), payload.zeros(None)),
     };
-    let codes = g.add_const(&format!("{name}_quantized"), Tensor::of(tensor.dims(), &w.codes));
     let scale = g.add_const(&format!("{name}_scale"), scale);
     let zero = g.add_const(&format!("{name}_zero_point"), zero);
     let dims = tensor.dims().iter().map(|&d| d.into()).collect();
@@ -126,7 +189,7 @@ fn store_weight(g: &mut Graph, site: &WeightSite) -> Option<ValueId> {
     let axis = site.axis.map_or(0, |a| a as i64);
     let op = Op::new("DequantizeLinear").named(format!("{name}_DequantizeLinear"));
     add_dequantize(g, op.with("axis", axis), [codes, scale, zero], result, site.op);
-    Some(result)
+    result
 }
 
 fn add_dequantize(g: &mut Graph, op: Op, from: [ValueId; 3], to: ValueId, anchor: OpId) {
@@ -161,6 +224,6 @@ mod tests {
         let w = QuantizedWeight::new(&[0.0, 0.0, 1.0, -1.0], &[2, 2], Some(0));
         assert_eq!(w.scales, [MIN_SCALE, 1.0 / 127.0]);
         assert_eq!(w.codes, [0, 0, 127, -127]);
-        assert!(activation_scale(0.0) > 0.0);
+        assert!(activation_scale(0.0, Payload::Int8) > 0.0);
     }
 }

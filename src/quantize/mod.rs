@@ -7,15 +7,20 @@
 //! batch normalization is folded; constant folding behind it leaves DequantizeLinear alone.
 
 mod bias;
+pub mod cache;
 pub mod calibrate;
 mod collect;
 mod cost;
+mod dynamic;
 pub mod insert;
+pub mod inverse;
 pub mod observe;
 mod options;
+mod payload;
 pub mod placement;
 mod report;
 mod sensitivity;
+mod weight_only;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -23,9 +28,11 @@ use std::time::Instant;
 pub use calibrate::Method;
 pub(crate) use collect::observe_ranges;
 pub use options::{ConvTransposeAxis, Profile, QuantizeOptions};
+pub use payload::Payload;
 pub(crate) use placement::is_shape_arithmetic;
 pub use placement::{Decision, Plan, plan};
 pub use report::{QuantizeReport, TensorReport};
+pub use weight_only::{WeightAlgorithm, WeightType};
 
 use crate::data::Source;
 use crate::engine::{Engine, Progress, RunError};
@@ -34,9 +41,6 @@ use crate::pass::{RaiseError, raise_opset};
 use crate::target::{Finding, tensorrt::check_qdq};
 use calibrate::Threshold;
 use collect::{Channels, Collector, Stats, Taps};
-
-/// Oldest operator set with scales along an axis.
-const MIN_OPSET: i64 = 13;
 
 /// Why a model cannot be quantized.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +74,77 @@ pub enum QuantizeError {
     /// An activation had no finite element.
     #[error("tensor {0:?} holds no finite number on the calibration data")]
     NotFinite(String),
+    /// Ranges cannot be read or written.
+    #[error(transparent)]
+    Ranges(#[from] cache::CacheError),
+    /// The file of ranges lacks some.
+    #[error("there is no range for {} tensors, such as {:?}; give --data to calibrate", .0.len(), .0[0])]
+    NoRange(Vec<String>),
+    /// Dynamic quantization was asked for TensorRT.
+    #[error(
+        "TensorRT has no DynamicQuantizeLinear, MatMulInteger or ConvInteger: quantize statically \
+         with --data, which gives Q/DQ that it runs in INT8; for a CPU, add --profile onnxruntime-cpu"
+    )]
+    DynamicForTensorRt,
+    /// UINT4 was asked for TensorRT.
+    #[error(
+        "TensorRT has no UINT4 and no zero points: use --weights int4; for a CPU, add --profile \
+         onnxruntime-cpu"
+    )]
+    AsymmetricForTensorRt,
+    /// The block size makes no sense.
+    #[error("blocks of {0}: the size is a power of two and at least 16")]
+    Block(usize),
+    /// There is nothing to take apart.
+    #[error("the model is not quantized")]
+    NotQuantized,
     /// What was written breaks TensorRT's rules: a bug in Lapidary.
     #[error("the quantized model breaks rule {} at {} ({}); please report this with the model", .0.id, .0.node, .0.why)]
     Illegal(Box<Finding>),
 }
 
-/// Quantizes the main graph of a model in place. `progress` is told how many runs of
+/// Quantizes the main graph of a model in place, in the way that the options ask for: statically, by
+/// ranges from a file or from the model itself, dynamically, weights only, or backwards. `progress` is
+/// told how many runs of [`QuantizeOptions::passes`] over the data are done.
+///
+/// # Errors
+/// As [`quantize`]; and where an option does not go with the profile or needs `data`.
+pub fn apply(
+    m: &mut Model,
+    o: &QuantizeOptions,
+    engine: &dyn Engine,
+    data: Option<&dyn Source>,
+    progress: Progress,
+) -> Result<QuantizeReport, QuantizeError> {
+    if o.dynamic {
+        return dynamic::quantize(m, o);
+    }
+    if let Some(ty) = o.weights {
+        let samples = data.map(|data| weight_only::Samples { engine, data, progress });
+        return weight_only::quantize(m, o, ty, samples.as_ref());
+    }
+    if o.strip || o.from_quantized {
+        let bytes_before = cost::constant_bytes(&m.graph);
+        let found = inverse::strip(m);
+        if found.ops == 0 {
+            return Err(QuantizeError::NotQuantized);
+        }
+        if o.strip {
+            let bytes_after = cost::constant_bytes(&m.graph);
+            return Ok(QuantizeReport { bytes_before, bytes_after, ..QuantizeReport::default() });
+        }
+        let by_name = found.ranges.iter().map(|(v, a)| (m.graph.value(*v).name().to_owned(), *a));
+        let ranges = by_name.collect();
+        return quantize_static(m, o, &Calibration::Known(&ranges), Fallback::Observed);
+    }
+    if let Some(path) = &o.ranges {
+        let ranges = cache::read(path)?;
+        return quantize_static(m, o, &Calibration::Known(&ranges), Fallback::Refuse);
+    }
+    quantize(m, o, engine, data.ok_or(QuantizeError::NoSamples)?, progress)
+}
+
+/// Quantizes the main graph of a model statically, in place. `progress` is told how many runs of
 /// [`QuantizeOptions::passes`] over the data are done.
 ///
 /// # Errors
@@ -87,11 +156,38 @@ pub fn quantize(
     data: &dyn Source,
     progress: Progress,
 ) -> Result<QuantizeReport, QuantizeError> {
+    quantize_static(m, o, &Calibration::Data { engine, data, progress }, Fallback::Refuse)
+}
+
+/// Where the ranges of activations come from.
+enum Calibration<'a> {
+    Data { engine: &'a dyn Engine, data: &'a dyn Source, progress: Progress<'a> },
+    Known(&'a BTreeMap<String, f32>),
+}
+
+/// What happens to activations without a known range.
+#[derive(Clone, Copy, PartialEq)]
+enum Fallback {
+    /// It is an error.
+    Refuse,
+    /// Only what has a range is quantized.
+    Observed,
+}
+
+fn quantize_static(
+    m: &mut Model,
+    o: &QuantizeOptions,
+    calibration: &Calibration,
+    fallback: Fallback,
+) -> Result<QuantizeReport, QuantizeError> {
     prepare(m, o)?;
-    let plan = plan(&m.graph, o)?;
+    let mut plan = plan(&m.graph, o)?;
+    if let (Calibration::Known(ranges), Fallback::Observed) = (calibration, fallback) {
+        plan.keep_only(&m.graph, &|v| ranges.contains_key(m.graph.value(v).name()));
+    }
     let mut report = QuantizeReport {
         ops: plan.decisions.clone(),
-        quantized_ops: plan.weights.len(),
+        quantized_ops: plan.quantized_count(),
         weighted_ops: plan.decisions.iter().filter(|d| d.rule != "W5").count(),
         mac_share: None,
         bytes_before: cost::constant_bytes(&m.graph),
@@ -102,25 +198,80 @@ pub fn quantize(
         report.warnings.push("no op is quantized; --explain tells why".into());
         return Ok(report);
     }
-    report.mac_share = cost::mac_share(&m.graph, &plan, data);
-    let start = Instant::now();
-    let calibrated = calibrate_plan(m, &plan, o, engine, data, progress)?;
-    report.calibration_seconds = start.elapsed().as_secs_f64();
-    report.samples = data.len() * data.batch();
-    if data.is_synthetic() {
-        report.warnings.push("calibrated on random numbers: ranges mean nothing".into());
-    }
-    fill_tensors(&mut report, &m.graph, &plan, &calibrated)?;
-    if !o.no_bias_correction {
+    let calibrated = match calibration {
+        Calibration::Data { engine, data, progress } => {
+            report.mac_share = cost::mac_share(&m.graph, &plan, *data);
+            let start = Instant::now();
+            let calibrated = calibrate_plan(m, &plan, o, *engine, *data, progress)?;
+            report.calibration_seconds = start.elapsed().as_secs_f64();
+            report.samples = data.len() * data.batch();
+            if data.is_synthetic() {
+                report.warnings.push("calibrated on random numbers: ranges mean nothing".into());
+            }
+            calibrated
+        }
+        Calibration::Known(ranges) => known(&m.graph, &plan, ranges)?,
+    };
+    fill_tensors(&mut report, &m.graph, &plan, &calibrated, o.payload)?;
+    if !o.no_bias_correction && o.payload == Payload::Int8 {
         report.corrected_biases = correct_biases(&mut m.graph, &plan, &calibrated.stats);
     }
     let amax = calibrated.thresholds.iter().map(|(v, t)| (*v, t.amax)).collect();
-    report.quantized_weights = insert::insert(&mut m.graph, &plan, &amax);
+    if let Some(path) = &o.save_ranges {
+        let name = |v: &ValueId| m.graph.value(*v).name().to_owned();
+        let by_name = calibrated.thresholds.iter().map(|(v, t)| (name(v), t.amax)).collect();
+        cache::write(path, &by_name)?;
+    }
+    report.quantized_weights = insert::insert(&mut m.graph, &plan, &amax, o);
     report.bytes_after = cost::constant_bytes(&m.graph);
-    match check_qdq(m).into_iter().next() {
+    finish(m, o, report)
+}
+
+/// Nothing is written that the linter rejects, unless it is for another runtime.
+fn finish(
+    m: &Model,
+    o: &QuantizeOptions,
+    report: QuantizeReport,
+) -> Result<QuantizeReport, QuantizeError> {
+    let mut found = check_qdq(m).into_iter();
+    match found.next().filter(|_| o.profile != Profile::OnnxruntimeCpu) {
         Some(finding) => Err(QuantizeError::Illegal(Box::new(finding))),
         None => Ok(report),
     }
+}
+
+/// Thresholds of a file of ranges; groups of one scale have the largest of theirs.
+fn known(
+    g: &Graph,
+    plan: &Plan,
+    ranges: &BTreeMap<String, f32>,
+) -> Result<Calibrated, QuantizeError> {
+    let mut thresholds = BTreeMap::new();
+    let mut missing = Vec::new();
+    for v in plan.pairs.keys() {
+        let name = g.value(*v).name();
+        let amax = plan.fixed.get(v).or(ranges.get(name)).copied();
+        match amax {
+            Some(amax) => {
+                let t = Threshold { amax, method: Method::Minmax, mse: 0.0, clipped: 0.0 };
+                thresholds.insert(*v, t);
+            }
+            None => missing.push(name.to_owned()),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(QuantizeError::NoRange(missing));
+    }
+    for group in &plan.scale_groups {
+        let all =
+            group.iter().filter_map(|v| thresholds.get(v)).map(|t| t.amax).fold(0.0, f32::max);
+        for v in group {
+            if let Some(t) = thresholds.get_mut(v) {
+                t.amax = all;
+            }
+        }
+    }
+    Ok(Calibrated { stats: BTreeMap::new(), thresholds, histograms: BTreeMap::new() })
 }
 
 /// Checks what can be known before a run, raises the operator set as far as needed and infers types.
@@ -138,9 +289,14 @@ fn prepare(m: &mut Model, o: &QuantizeOptions) -> Result<(), QuantizeError> {
     if let Some(op) = m.graph.order().into_iter().find(|op| quantized(op)) {
         return Err(QuantizeError::AlreadyQuantized(m.graph.label(op)));
     }
-    if m.default_opset() < MIN_OPSET {
+    raise_to(m, o.payload.min_opset())
+}
+
+/// Raises the operator set to at least `version` and infers types.
+fn raise_to(m: &mut Model, version: i64) -> Result<(), QuantizeError> {
+    if m.default_opset() < version {
         let mut raised = m.clone();
-        raise_opset(&mut raised, MIN_OPSET)?;
+        raise_opset(&mut raised, version)?;
         *m = raised;
     }
     let opset = m.default_opset();
@@ -169,13 +325,20 @@ fn calibrate_plan(
     let taps = Taps::new(&m.graph, &tapped(&m.graph, plan));
     let run = Collector::new(m, engine, &taps, data, progress)?;
     let stats = run.stats()?;
-    let mut amax: BTreeMap<ValueId, f32> =
-        stats.iter().map(|(v, s)| (*v, s.range.amax())).collect();
+    let of = |s: &Stats| match o.range_method() {
+        Method::MovingAverage => s.mean_amax(),
+        _ => s.range.amax(),
+    };
+    let mut amax: BTreeMap<ValueId, f32> = stats.iter().map(|(v, s)| (*v, of(s))).collect();
     for group in &plan.scale_groups {
         let all = group.iter().filter_map(|v| amax.get(v)).fold(0.0f32, |a, b| a.max(*b));
         amax.extend(group.iter().map(|v| (*v, all)));
     }
-    let as_seen = |amax: f32| Threshold { amax, method: Method::Minmax, mse: 0.0, clipped: 0.0 };
+    let method = match o.range_method() {
+        Method::MovingAverage => Method::MovingAverage,
+        _ => Method::Minmax,
+    };
+    let as_seen = |amax: f32| Threshold { amax, method, mse: 0.0, clipped: 0.0 };
     let mut thresholds: BTreeMap<ValueId, Threshold> =
         amax.iter().map(|(v, a)| (*v, as_seen(*a))).collect();
     let mut coarse = BTreeMap::new();
@@ -187,10 +350,13 @@ fn calibrate_plan(
         use rayon::prelude::*;
         let all: Vec<_> = histograms.into_iter().collect();
         let chosen = all.par_iter().map(|(v, h)| {
-            (*v, calibrate::choose(h, method_for(&m.graph, *v, o.method), o.percentile))
+            (*v, calibrate::choose(h, method_for(&m.graph, *v, o.range_method()), o.percentile))
         });
         thresholds.extend(chosen.collect::<Vec<_>>());
         coarse.extend(all.iter().map(|(v, h)| (*v, (h.amax(), h.coarse(SHOWN_BINS)))));
+    }
+    for (v, amax) in &plan.fixed {
+        thresholds.insert(*v, as_seen(*amax));
     }
     Ok(Calibrated { stats, thresholds, histograms: coarse })
 }
@@ -219,10 +385,11 @@ fn fill_tensors(
     g: &Graph,
     plan: &Plan,
     c: &Calibrated,
+    payload: Payload,
 ) -> Result<(), QuantizeError> {
     for (v, t) in &c.thresholds {
         let name = g.value(*v).name().to_owned();
-        let seen = c.stats[v].range.clone();
+        let seen = c.stats.get(v).map(|s| s.range.clone()).unwrap_or_default();
         if seen.count > 0 && seen.nan + seen.inf == seen.count {
             return Err(QuantizeError::NotFinite(name));
         }
@@ -230,7 +397,7 @@ fn fill_tensors(
             let n = seen.nan + seen.inf;
             report.warnings.push(format!("tensor {name:?}: {n} elements are not finite"));
         }
-        if seen.amax() == 0.0 {
+        if seen.count > 0 && seen.amax() == 0.0 {
             report.warnings.push(format!("tensor {name:?} was always zero; its scale is a guess"));
         }
         let shared = plan.scale_groups.iter().find(|s| s.contains(v)).map_or(1, Vec::len);
@@ -238,7 +405,7 @@ fn fill_tensors(
         let histogram = |x: f64| coarse.map(|_| x);
         report.tensors.push(TensorReport {
             name,
-            scale: insert::activation_scale(t.amax),
+            scale: insert::activation_scale(t.amax, payload),
             amax: t.amax,
             method: t.method,
             clipped: histogram(t.clipped),

@@ -1,8 +1,12 @@
 //! What the user may choose.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
+use super::payload::Payload;
+use super::weight_only::{WeightAlgorithm, WeightType};
 
 /// Which ops are quantized by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -11,6 +15,9 @@ pub enum Profile {
     /// All placement rules: what TensorRT turns into INT8 kernels.
     #[default]
     Tensorrt,
+    /// Pairs on inputs and results of linear operators of any size, as the CPU kernels of ONNX
+    /// Runtime want them.
+    OnnxruntimeCpu,
     /// Inputs and weights of linear operators only, whatever their size.
     Minimal,
 }
@@ -37,6 +44,10 @@ pub enum ConvTransposeAxis {
 #[command(next_help_heading = "Quantize")]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct QuantizeOptions {
+    /// The 8-bit type of activations and weights
+    #[arg(id = "payload", long = "type", value_enum, default_value_t = Payload::Int8)]
+    #[serde(rename = "type")]
+    pub payload: Payload,
     /// How the range of an activation is chosen
     #[arg(long, value_enum, default_value_t = Method::Auto)]
     pub method: Method,
@@ -58,6 +69,12 @@ pub struct QuantizeOptions {
     /// Leave the last N linear ops in float
     #[arg(long, value_name = "N", default_value_t = 0, default_missing_value = "1", num_args = 0..=1, require_equals = true)]
     pub skip_last: usize,
+    /// Leave the last linear op before each output in float
+    #[arg(long)]
+    pub skip_head: bool,
+    /// Quantize both products of attention as well: INT8 up to 512 tokens; FP8 does so anyway
+    #[arg(long)]
+    pub attention: bool,
     /// Switch placement rules off, by id: N3, W7, …
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     pub disable_rule: Vec<String>,
@@ -67,11 +84,46 @@ pub struct QuantizeOptions {
     /// Do not correct biases for the mean error of rounded weights
     #[arg(long)]
     pub no_bias_correction: bool,
+    /// Write weights in float with QuantizeLinear and DequantizeLinear, as TensorRT 8 wants them
+    #[arg(long)]
+    pub float_weights: bool,
+    /// Take ranges from a file instead of data: JSON, a calibration cache of TensorRT, or a quantized
+    /// model
+    #[arg(long, value_name = "FILE")]
+    pub ranges: Option<PathBuf>,
+    /// Write the ranges: JSON where the name ends in .json, else a calibration cache of TensorRT
+    #[arg(long, value_name = "FILE")]
+    pub save_ranges: Option<PathBuf>,
+    /// The model is quantized: keep its ranges, and write what TensorRT takes
+    #[arg(long, conflicts_with_all = ["ranges", "strip", "dynamic", "weights"])]
+    pub from_quantized: bool,
+    /// The model is quantized: make it float
+    #[arg(long, conflicts_with_all = ["ranges", "dynamic", "weights"])]
+    pub strip: bool,
+    /// Quantize activations while the model runs, for CPUs; needs --profile onnxruntime-cpu
+    #[arg(long, conflicts_with_all = ["ranges", "weights"])]
+    pub dynamic: bool,
+    /// With --dynamic: weights of 7 bits, for CPUs whose 8-bit products saturate (no VNNI)
+    #[arg(long, requires = "dynamic")]
+    pub reduce_range: bool,
+    /// Quantize weights only, to this type
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub weights: Option<WeightType>,
+    /// With --weights: elements that share a scale [default: all of a channel, 128 for 4 bits]
+    #[arg(long, value_name = "N", requires = "weights")]
+    pub block: Option<usize>,
+    /// With --weights: how weights are rounded
+    #[arg(long, value_enum, default_value_t = WeightAlgorithm::Rtn)]
+    pub algorithm: WeightAlgorithm,
+    /// With --weights: tables of embeddings as well
+    #[arg(long, requires = "weights")]
+    pub embeddings: bool,
 }
 
 impl Default for QuantizeOptions {
     fn default() -> QuantizeOptions {
         QuantizeOptions {
+            payload: Payload::Int8,
             method: Method::Auto,
             percentile: 99.99,
             profile: Profile::Tensorrt,
@@ -79,9 +131,22 @@ impl Default for QuantizeOptions {
             exclude: Vec::new(),
             skip_first: 0,
             skip_last: 0,
+            skip_head: false,
+            attention: false,
             disable_rule: Vec::new(),
             convtranspose_axis: ConvTransposeAxis::None,
             no_bias_correction: false,
+            float_weights: false,
+            ranges: None,
+            save_ranges: None,
+            from_quantized: false,
+            strip: false,
+            dynamic: false,
+            reduce_range: false,
+            weights: None,
+            block: None,
+            algorithm: WeightAlgorithm::Rtn,
+            embeddings: false,
         }
     }
 }
@@ -89,6 +154,28 @@ impl Default for QuantizeOptions {
 impl QuantizeOptions {
     /// Passes over the calibration data.
     pub fn passes(&self) -> usize {
-        if self.method == Method::Minmax { 1 } else { 2 }
+        match self.range_method() {
+            _ if self.weights.is_some() => 1,
+            Method::Minmax | Method::MovingAverage => 1,
+            _ => 2,
+        }
+    }
+
+    /// The method, `auto` being the whole range for FP8: rounding errors are relative there.
+    pub(super) fn range_method(&self) -> Method {
+        match (self.payload, self.method) {
+            (Payload::Fp8, Method::Auto) => Method::Minmax,
+            (_, method) => method,
+        }
+    }
+
+    /// Samples are needed.
+    pub fn needs_data(&self) -> bool {
+        let without = self.strip
+            || self.dynamic
+            || self.from_quantized
+            || self.ranges.is_some()
+            || (self.weights.is_some() && self.algorithm == WeightAlgorithm::Rtn);
+        !without
     }
 }

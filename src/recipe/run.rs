@@ -214,14 +214,18 @@ impl Runner<'_> {
             Step::Prune(o) => StepReport::Prune(prune::prune(model, o)?),
             Step::Quantize(o) => {
                 let options = &self.recipe.data;
-                if options.data.is_empty() && options.random.is_none() {
+                let given = !options.data.is_empty() || options.random.is_some();
+                if o.needs_data() && !given {
                     return Err(RecipeError::NoData);
                 }
-                let source = data::open(options, model, 0)?;
-                let all = o.passes() * source.len();
+                let source = match o.needs_data() {
+                    true => Some(data::open(options, model, 0)?),
+                    false => None,
+                };
+                let all = o.passes() * source.as_ref().map_or(0, |s| s.len());
                 let progress = |done| (self.progress)("calibrate", done, all);
                 let report =
-                    quantize::quantize(model, o, self.engine(), source.as_ref(), &progress)?;
+                    quantize::apply(model, o, self.engine(), source.as_deref(), &progress)?;
                 self.warnings.extend(report.warnings.iter().cloned());
                 StepReport::Quantize(report)
             }

@@ -6,6 +6,7 @@
 //! share (N14); nothing is placed behind an op for its own sake (N1, N2), inside softmax,
 //! normalization or activation functions (N9, N11) or on constants (N18).
 
+mod attention;
 mod elementwise;
 mod moving;
 mod norm;
@@ -24,6 +25,7 @@ pub use weighted::{Linear, linear};
 
 use super::QuantizeError;
 use super::options::{Profile, QuantizeOptions};
+use super::payload::Payload;
 use crate::ir::{Graph, OpId, Slot, ValueId};
 
 /// What was decided for one linear op, and by which rule.
@@ -65,6 +67,8 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// Sets of activations that share one scale; each has a pair.
     pub scale_groups: Vec<Vec<ValueId>>,
+    /// Activations whose largest magnitude is known without data.
+    pub fixed: BTreeMap<ValueId, f32>,
     quantized: BTreeSet<OpId>,
     /// Residual additions that fuse with the quantized op before them.
     fused: BTreeSet<OpId>,
@@ -112,7 +116,11 @@ static EXTENSIONS: &[Extension] = &[
 /// Id and summary of every rule, for `--explain` and documentation.
 pub fn rules() -> impl Iterator<Item = (&'static str, &'static str)> {
     let vetoes = veto::VETOES.iter().map(|v| (v.id, v.summary));
-    vetoes.chain(EXTENSIONS.iter().map(|e| (e.id, e.summary)))
+    let more = [
+        ("T4", "attention in INT8, on request, up to 512 tokens"),
+        ("T5", "attention in FP8, for heads of 9 to 256 channels"),
+    ];
+    vetoes.chain(EXTENSIONS.iter().map(|e| (e.id, e.summary))).chain(more)
 }
 
 /// Plans the pairs of a graph whose types are inferred.
@@ -127,14 +135,45 @@ pub fn plan(g: &Graph, o: &QuantizeOptions) -> Result<Plan, QuantizeError> {
     }
     let mut plan = Plan::default();
     anchor(g, o, &mut plan)?;
+    if o.profile == Profile::OnnxruntimeCpu {
+        results(g, &mut plan);
+    }
     if o.profile == Profile::Tensorrt {
         let disabled = |id: &str| o.disable_rule.iter().any(|d| d.eq_ignore_ascii_case(id));
         for rule in EXTENSIONS.iter().filter(|r| !disabled(r.id)) {
             (rule.apply)(g, &mut plan);
         }
+        let fp8 = o.payload == Payload::Fp8;
+        if (fp8 && !disabled("T5")) || (o.attention && !fp8 && !disabled("T4")) {
+            attention::apply(g, &mut plan, fp8);
+        }
     }
     plan.scale_groups = scales::groups(&plan);
     Ok(plan)
+}
+
+/// C1. ONNX Runtime's CPU provider makes an integer kernel of a linear op only where its result is
+/// quantized as well: the result, or that of the Relu or Clip behind it, gets a pair for all that
+/// read it.
+fn results(g: &Graph, plan: &mut Plan) {
+    for site in plan.weights.clone() {
+        let Some(mut v) = g.result(site.op, 0) else { continue };
+        if let Some((next, 0)) = g.sole_use(v)
+            && (g.op(next).is("Relu") || g.op(next).is("Clip"))
+        {
+            v = g.result(next, 0).unwrap_or(v);
+        }
+        let uses = g.uses(v);
+        let operands = uses.iter().all(|(_, s)| matches!(s, Slot::Operand(_)));
+        if uses.is_empty() || !operands || g.is_output(v) || !walk::may_be_f32(g, v) {
+            continue;
+        }
+        for (op, slot) in uses {
+            if let Slot::Operand(i) = slot {
+                plan.read(v, op, i as usize, "C1");
+            }
+        }
+    }
 }
 
 /// Decides on every linear op and places pairs on the inputs of those that are quantized.
@@ -143,9 +182,11 @@ fn anchor(g: &Graph, o: &QuantizeOptions, plan: &mut Plan) -> Result<(), Quantiz
     let ops: Vec<Linear> = g.order().into_iter().filter_map(|op| linear(g, op)).collect();
     // MatMuls of two activations are no layers: the first and last N are counted without them.
     let layers = ops.iter().filter(|l| l.rule != "W5").count();
+    let heads = if o.skip_head { walk::heads(g) } else { BTreeSet::new() };
     let mut layer = 0;
     for op in &ops {
-        let case = veto::Case { g, op, at: (layer, layers), options: o, globs: &globs };
+        let case =
+            veto::Case { g, op, at: (layer, layers), heads: &heads, options: o, globs: &globs };
         let vetoed = veto::veto(&case);
         layer += usize::from(op.rule != "W5");
         if vetoed.is_none() {
@@ -171,6 +212,39 @@ fn accepted(op: &Linear, g: &Graph, o: &QuantizeOptions) -> String {
 }
 
 impl Plan {
+    /// Number of linear ops that compute in 8 bits.
+    pub(super) fn quantized_count(&self) -> usize {
+        self.quantized.len()
+    }
+
+    /// Drops pairs of values that `keep` refuses, and the linear ops that read them.
+    pub(super) fn keep_only(&mut self, g: &Graph, keep: &dyn Fn(ValueId) -> bool) {
+        let fixed = &self.fixed;
+        let refused: Vec<ValueId> =
+            self.pairs.keys().copied().filter(|v| !keep(*v) && !fixed.contains_key(v)).collect();
+        for v in refused {
+            let Some(readers) = self.pairs.remove(&v) else { continue };
+            for (op, _) in readers.keys() {
+                self.weights.retain(|s| s.op != *op);
+                if self.quantized.remove(op) {
+                    let label = g.label(*op);
+                    for d in self.decisions.iter_mut().filter(|d| d.node == label) {
+                        d.quantized = false;
+                        d.reason = "its input was not quantized before".into();
+                    }
+                }
+            }
+        }
+        let quantized = &self.quantized;
+        self.pairs.values_mut().for_each(|readers| {
+            readers.retain(|(op, _), rule| !rule.starts_with('W') || quantized.contains(op));
+        });
+        self.pairs.retain(|_, readers| !readers.is_empty());
+        let pairs = &self.pairs;
+        self.scale_groups.iter_mut().for_each(|s| s.retain(|v| pairs.contains_key(v)));
+        self.scale_groups.retain(|s| s.len() > 1);
+    }
+
     /// The linear op computes on INT8.
     pub fn is_quantized(&self, op: OpId) -> bool {
         self.quantized.contains(&op)

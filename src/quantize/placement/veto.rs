@@ -1,9 +1,12 @@
 //! Why a linear op stays in float: W2, W5–W8, L9, L16, N13, N16, N17 and what the user says.
 
+use std::collections::BTreeSet;
+
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::super::QuantizeError;
 use super::super::options::{Profile, QuantizeOptions};
+use super::super::payload::Payload;
 use super::walk::{is_shape_arithmetic, may_be_f32};
 use super::weighted::Linear;
 use crate::ir::{DType, Dim, Graph, OpId, Slot};
@@ -14,6 +17,8 @@ pub(super) struct Case<'a> {
     pub op: &'a Linear,
     /// Position among the linear ops, and their number.
     pub at: (usize, usize),
+    /// Linear ops with no other one between them and an output, where these are asked for.
+    pub heads: &'a BTreeSet<OpId>,
     pub options: &'a QuantizeOptions,
     pub globs: &'a Globs,
 }
@@ -43,7 +48,7 @@ pub(super) static VETOES: &[Veto] = &[
 
 /// The first rule that keeps the op in float, and why.
 pub(super) fn veto(case: &Case) -> Option<(&'static str, String)> {
-    let minimal = case.options.profile == Profile::Minimal;
+    let minimal = case.options.profile != Profile::Tensorrt;
     let disabled = |id: &str| case.options.disable_rule.iter().any(|d| d.eq_ignore_ascii_case(id));
     let active = VETOES.iter().filter(|v| !(v.soft && (minimal || disabled(v.id))));
     active.into_iter().find_map(|v| (v.check)(case).map(|why| (v.id, why)))
@@ -91,6 +96,9 @@ fn ends(c: &Case) -> Option<String> {
         return None;
     }
     let (i, n) = c.at;
+    if c.heads.contains(&c.op.op) {
+        return Some("the last linear op before an output".into());
+    }
     if i < c.options.skip_first {
         return Some(format!("among the first {} linear ops", c.options.skip_first));
     }
@@ -168,6 +176,12 @@ fn depthwise(c: &Case) -> Option<String> {
 
 fn small(c: &Case) -> Option<String> {
     let (out, each) = c.op.channels(c.g)?;
+    if c.options.payload == Payload::Fp8 && c.op.rule == "W1" {
+        let volume: usize = c.g.const_tensor(c.op.weight)?.dims()[2..].iter().product();
+        if volume > 32 && (out <= 16 || each <= 16) {
+            return Some(format!("FP8 Conv of {volume} taps from {each} to {out} channels"));
+        }
+    }
     match c.op.rule {
         "W1" => {
             let group = c.g.op(c.op.op).int_or("group", 1);

@@ -126,6 +126,22 @@ pub(super) fn backbone(
     }
 }
 
+/// Linear ops with a stored weight that have no other one between them and an output.
+pub(super) fn heads(g: &Graph) -> BTreeSet<OpId> {
+    let mut found = BTreeSet::new();
+    let mut seen: BTreeSet<ValueId> = g.outputs().iter().copied().collect();
+    let mut stack: Vec<ValueId> = g.outputs().to_vec();
+    while let Some(v) = stack.pop() {
+        let Some(op) = g.producer_op(v) else { continue };
+        if super::linear(g, op).is_some_and(|l| g.is_const(l.weight)) {
+            found.insert(op);
+            continue;
+        }
+        stack.extend(g.reads(op).filter(|v| seen.insert(*v)));
+    }
+    found
+}
+
 /// Follows data movement backwards from `value` to the value it moves.
 pub(super) fn unmoved(g: &Graph, mut value: ValueId) -> ValueId {
     while let Some(op) = g.producer_op(value).filter(|op| moves_data(g, *op)) {

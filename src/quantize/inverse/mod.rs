@@ -1,0 +1,168 @@
+//! The inverse: a float model from a quantized one, and the ranges that it was quantized with.
+//!
+//! Q/DQ pairs, operators that compute on quantized data (QLinearConv and its kin, of the standard and
+//! of com.microsoft) and data movement between Q and DQ become float operators; weights and biases are
+//! dequantized; DynamicQuantizeLinear with MatMulInteger or ConvInteger becomes the float operator.
+//! What is not understood stays as it is.
+
+mod constants;
+mod dynamic;
+mod operators;
+
+use std::collections::BTreeMap;
+
+use crate::ir::{Graph, Model, Op, OpId, Tensor, Type, Value, ValueId};
+use crate::ops::{self, Quant};
+use crate::pass::visit_graphs;
+
+/// What was found in a quantized model.
+#[derive(Clone, Debug, Default)]
+pub struct Stripped {
+    /// For float values that were quantized: the largest magnitude that was representable.
+    pub ranges: BTreeMap<ValueId, f32>,
+    /// Ops taken out or turned into float.
+    pub ops: usize,
+}
+
+/// Turns a model into float, in place.
+pub fn strip(m: &mut Model) -> Stripped {
+    crate::pass::visit_model(m, &mut |g, _| crate::passes::lift_constants::lift(g));
+    crate::pass::infer_model(m, &mut |_, _| {});
+    let mut main = Stripped::default();
+    visit_graphs(&mut m.graph, &mut |g| {
+        let mut strip = Strip { g, twins: BTreeMap::new(), found: Stripped::default() };
+        strip.run();
+        let found = strip.found;
+        // The main graph is visited last.
+        main = Stripped { ranges: found.ranges, ops: main.ops + found.ops };
+    });
+    crate::pass::infer_model(m, &mut |_, _| {});
+    main.ranges.retain(|v, _| m.graph.has_value(*v));
+    main
+}
+
+struct Strip<'a> {
+    g: &'a mut Graph,
+    /// The float value behind a quantized one.
+    twins: BTreeMap<ValueId, ValueId>,
+    found: Stripped,
+}
+
+impl Strip<'_> {
+    fn run(&mut self) {
+        for op in self.g.order() {
+            if !self.g.has_op(op) {
+                continue;
+            }
+            let node = self.g.op(op);
+            let standard = node.domain.is_empty();
+            let known = standard || node.domain == "com.microsoft";
+            let done = match node.op_type.as_str() {
+                "QuantizeLinear" if known => self.quantize(op),
+                "DequantizeLinear" if known => self.dequantize(op),
+                "MatMulInteger" | "ConvInteger" if standard => self.integer(op),
+                t if known && t.starts_with("QLinear") || (t == "QGemm" && !standard) => {
+                    self.compute(op)
+                }
+                _ if standard => self.move_data(op),
+                _ => None,
+            };
+            self.found.ops += usize::from(done.is_some());
+        }
+        let quantized: Vec<ValueId> = self.twins.keys().copied().collect();
+        self.g.remove_dead(quantized);
+    }
+
+    fn tensor(&self, v: Option<ValueId>) -> Option<Tensor> {
+        self.g.const_tensor(v?).cloned()
+    }
+
+    /// Notes what a scale and a zero point let a value be.
+    fn note(&mut self, v: ValueId, scale: Option<ValueId>, zero: Option<ValueId>) {
+        let (Some(scale), zero) = (self.tensor(scale), self.tensor(zero)) else { return };
+        if let Some(amax) = constants::largest(&scale, zero.as_ref()) {
+            let known = self.found.ranges.entry(v).or_insert(amax);
+            *known = known.max(amax);
+        }
+    }
+
+    fn quantize(&mut self, op: OpId) -> Option<()> {
+        let (x, y) = (self.g.operand(op, 0)?, self.g.result(op, 0)?);
+        if self.g.is_output(y) {
+            return None;
+        }
+        if !self.g.is_const(x) {
+            self.note(x, self.g.operand(op, 1), self.g.operand(op, 2));
+        }
+        self.twins.insert(y, x);
+        Some(())
+    }
+
+    fn dequantize(&mut self, op: OpId) -> Option<()> {
+        let (x, y) = (self.g.operand(op, 0)?, self.g.result(op, 0)?);
+        if let Some(twin) = self.twins.get(&x).copied() {
+            if self.g.is_output(y) {
+                self.g.add_op(Op::new("Identity"), &[Some(twin)], &[Some(y)], Some(op));
+            } else {
+                self.g.replace_uses(y, twin);
+            }
+        } else {
+            let scale = self.tensor(self.g.operand(op, 1))?;
+            let zero = self.tensor(self.g.operand(op, 2));
+            let data = self.tensor(Some(x))?;
+            let node = self.g.op(op);
+            let (axis, block) = (node.int_or("axis", 1), node.int_or("block_size", 0));
+            let wide = constants::dequantized(&data, &scale, zero.as_ref(), axis, block)?;
+            self.g.set_data(y, wide);
+        }
+        let read: Vec<ValueId> = self.g.reads(op).collect();
+        self.g.remove_op(op);
+        self.g.remove_dead(read);
+        Some(())
+    }
+
+    /// The float value behind a quantized operand with its scale and zero point.
+    fn float(&mut self, [x, scale, zero]: [Option<ValueId>; 3], axis: i64) -> Option<ValueId> {
+        let x = x?;
+        if let Some(twin) = self.twins.get(&x) {
+            return Some(*twin);
+        }
+        let (scale, zero) = (self.tensor(scale)?, self.tensor(zero));
+        let data = self.tensor(Some(x))?;
+        let wide = constants::dequantized(&data, &scale, zero.as_ref(), axis, 0)?;
+        let name = format!("{}_float", self.g.value(x).name());
+        Some(self.g.add_const(&name, wide))
+    }
+
+    /// A float value for a quantized result.
+    fn twin(&mut self, y: ValueId) -> ValueId {
+        let shape = self.g.value(y).shape().cloned();
+        let name = format!("{}_float", self.g.value(y).name());
+        let ty = Type::tensor(crate::ir::DType::F32, shape);
+        let v = self.g.add_value(Value::new(name, Some(ty)));
+        self.twins.insert(y, v);
+        v
+    }
+
+    /// Operators that only move elements, between Q and DQ.
+    fn move_data(&mut self, op: OpId) -> Option<()> {
+        let node = self.g.op(op);
+        let moves = ops::schema(node).is_some_and(|s| s.quant == Quant::PassThrough);
+        if !(moves || node.is("MaxPool")) || self.g.results(op).len() != 1 {
+            return None;
+        }
+        let y = self.g.result(op, 0).filter(|y| !self.g.is_output(*y))?;
+        let mut operands = self.g.operands(op);
+        let all = if node.is("Concat") { operands.len() } else { 1 };
+        for v in &mut operands[..all] {
+            *v = Some(*self.twins.get(&(*v)?)?);
+        }
+        let node = node.clone();
+        let twin = self.twin(y);
+        self.g.add_op(node, &operands, &[Some(twin)], Some(op));
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

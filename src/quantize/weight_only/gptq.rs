@@ -1,0 +1,168 @@
+//! GPTQ (Frantar et al., "GPTQ: Accurate post-training quantization for generative pre-trained
+//! transformers", ICLR 2023): columns are rounded one by one, and the error of each is made up for
+//! by those that are still to come, as the inverse of `H = X Xᵀ` says.
+
+use rayon::prelude::*;
+
+use super::WeightType;
+use super::blocks::{Blocks, Grid, Matrix};
+use super::inputs::Hessian;
+
+/// Share of the mean of the diagonal that is added to it.
+const DAMPING: f64 = 0.01;
+
+/// Quantizes rows of weights; falls back to rounding to nearest where `H` cannot be inverted.
+pub(super) fn quantize(w: &Matrix, h: &Hessian, ty: WeightType, block: usize) -> Blocks {
+    let n = w.columns;
+    let Some(u) = upper_factor(h) else { return Blocks::nearest(w, ty, block) };
+    let rows = w.data.par_chunks(n).map(|row| {
+        let mut row = row.to_vec();
+        let mut codes = Vec::with_capacity(n);
+        let mut grids: Vec<Grid> = Vec::with_capacity(n / block);
+        for k in 0..n {
+            if k % block == 0 {
+                grids.push(Grid::best(&row[k..k + block], None, ty));
+            }
+            let grid = grids[k / block];
+            let code = grid.code(row[k]);
+            codes.push(code);
+            let error = (row[k] - grid.value(code)) / u[k * n + k];
+            let later = &u[k * n + k + 1..(k + 1) * n];
+            row[k + 1..].iter_mut().zip(later).for_each(|(x, u)| *x -= error * u);
+        }
+        (codes, grids)
+    });
+    Blocks::collect(rows.collect(), n, ty)
+}
+
+/// The upper triangular `U` with `H⁻¹ = Uᵀ U`, row-major. With `H = R Rᵀ`, `R` upper triangular,
+/// `U = R⁻¹`.
+fn upper_factor(h: &Hessian) -> Option<Vec<f32>> {
+    let n = h.size;
+    let mean = (0..n).map(|i| h.data[i * n + i]).sum::<f64>() / n.max(1) as f64;
+    if !(mean.is_finite() && mean > 0.0) {
+        return None;
+    }
+    let at = |i: usize, j: usize| h.data[i * n + j] + if i == j { DAMPING * mean } else { 0.0 };
+    // Cholesky of H with rows and columns in reverse: its factor is R in reverse.
+    let mut l = vec![0f64; n * n];
+    for i in 0..n {
+        let (before, rest) = l.split_at_mut(i * n);
+        let row = &mut rest[..n];
+        for j in 0..=i {
+            let other = if j < i { &before[j * n..j * n + j] } else { &[][..] };
+            let dot: f64 = match j < i {
+                true => row[..j].iter().zip(other).map(|(a, b)| a * b).sum(),
+                false => row[..j].iter().map(|a| a * a).sum(),
+            };
+            let x = at(n - 1 - i, n - 1 - j) - dot;
+            if j == i {
+                if x <= 0.0 {
+                    return None;
+                }
+                row[i] = x.sqrt();
+            } else {
+                row[j] = x / before[j * n + j];
+            }
+        }
+    }
+    Some(inverse_reversed(&l, n))
+}
+
+/// The inverse of the lower triangular `l`, rows and columns reversed again.
+fn inverse_reversed(l: &[f64], n: usize) -> Vec<f32> {
+    let columns: Vec<Vec<f64>> = (0..n)
+        .into_par_iter()
+        .map(|j| {
+            // Column j of the inverse, from its diagonal on.
+            let mut x = vec![0f64; n - j];
+            for i in j..n {
+                let row = &l[i * n + j..i * n + i];
+                let dot: f64 = row.iter().zip(&x).map(|(a, b)| a * b).sum();
+                let one = if i == j { 1.0 } else { 0.0 };
+                x[i - j] = (one - dot) / l[i * n + i];
+            }
+            x
+        })
+        .collect();
+    let mut u = vec![0f32; n * n];
+    for (j, column) in columns.iter().enumerate() {
+        for (i, x) in column.iter().enumerate() {
+            u[(n - 1 - (i + j)) * n + (n - 1 - j)] = *x as f32;
+        }
+    }
+    u
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of correlated inputs.
+    fn inputs(n: usize) -> Vec<Vec<f32>> {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut row = |_| {
+            let base = random.f32() - 0.5;
+            (0..n).map(|i| base * (1.0 + i as f32 / 8.0) + 0.3 * (random.f32() - 0.5)).collect()
+        };
+        (0..200).map(&mut row).collect()
+    }
+
+    fn hessian(x: &[Vec<f32>], n: usize) -> Hessian {
+        let mut data = vec![0f64; n * n];
+        for row in x {
+            for i in 0..n {
+                for j in 0..n {
+                    data[i * n + j] += f64::from(row[i] * row[j]);
+                }
+            }
+        }
+        Hessian { size: n, data }
+    }
+
+    #[test]
+    fn the_factor_squares_to_the_inverse() {
+        let n = 6;
+        let h = hessian(&inputs(n), n);
+        let u = upper_factor(&h).expect("positive");
+        let mean = (0..n).map(|i| h.data[i * n + i]).sum::<f64>() / n as f64;
+        // H Uᵀ U = 1.
+        for i in 0..n {
+            for j in 0..n {
+                let inverse = |a: usize, b: usize| -> f64 {
+                    (0..n).map(|k| f64::from(u[k * n + a]) * f64::from(u[k * n + b])).sum()
+                };
+                let damped = |a: usize, b: usize| {
+                    h.data[a * n + b] + if a == b { DAMPING * mean } else { 0.0 }
+                };
+                let x: f64 = (0..n).map(|k| damped(i, k) * inverse(k, j)).sum();
+                let want = if i == j { 1.0 } else { 0.0 };
+                assert!((x - want).abs() < 1e-3, "{i} {j}: {x}");
+            }
+        }
+        assert!((0..n).all(|i| (0..i).all(|j| u[i * n + j] == 0.0)));
+    }
+
+    #[test]
+    fn outputs_are_nearer_than_by_rounding_alone() {
+        let n = 64;
+        let x = inputs(n);
+        let mut random = fastrand::Rng::with_seed(5);
+        let w = Matrix { data: (0..8 * n).map(|_| random.f32() - 0.5).collect(), columns: n };
+        let error = |b: &Blocks| -> f64 {
+            let values = b.values(32);
+            let mut sum = 0.0;
+            for row in &x {
+                for (a, q) in w.data.chunks(n).zip(values.chunks(n)) {
+                    let d: f32 =
+                        row.iter().zip(a.iter().zip(q)).map(|(x, (a, q))| x * (a - q)).sum();
+                    sum += f64::from(d).powi(2);
+                }
+            }
+            sum
+        };
+        let gptq = error(&quantize(&w, &hessian(&x, n), WeightType::Int4, 32));
+        let nearest = error(&Blocks::nearest(&w, WeightType::Int4, 32));
+        assert!(gptq < 0.5 * nearest, "{gptq} against {nearest}");
+    }
+}
