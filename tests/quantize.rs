@@ -6,6 +6,8 @@
 mod half;
 #[path = "quantize/linter.rs"]
 mod linter;
+#[path = "quantize/modelopt.rs"]
+mod modelopt;
 #[path = "quantize/modes.rs"]
 mod modes;
 #[path = "quantize/placement.rs"]
