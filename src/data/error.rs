@@ -10,7 +10,7 @@ pub enum DataError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a {kind} file: {what}")]
     Format { path: PathBuf, kind: &'static str, what: String },
-    #[error("{path} is neither .npy, .npz, an idx file nor a folder of images")]
+    #[error("{path} is neither .npy, .npz, .safetensors, .csv, an idx file nor a folder of images")]
     UnknownKind { path: PathBuf },
     #[error("{path} holds no images (.jpg, .jpeg, .png, .bmp)")]
     NoImages { path: PathBuf },

@@ -1,4 +1,5 @@
-//! Calibration and evaluation inputs: numpy and idx files, folders of images, random tensors.
+//! Calibration and evaluation inputs: numpy, safetensors and idx files, folders and lists of images,
+//! random tensors.
 //!
 //! A [`Source`] hands out one sample at a time, already in the shape and type that the model takes.
 
@@ -7,9 +8,11 @@ mod fit;
 mod idx;
 mod image;
 mod labels;
+mod manifest;
 mod npy;
 mod options;
 mod preprocess;
+mod safetensors;
 mod source;
 mod synthetic;
 

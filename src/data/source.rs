@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::preprocess::Preprocess;
-use super::{DataError, DataOptions, Synthetic, fit, idx, image, labels, npy};
+use super::{
+    DataError, DataOptions, Synthetic, fit, idx, image, labels, manifest, npy, safetensors,
+};
 use crate::engine::{Feeds, InputSpec, list_inputs};
 use crate::ir::{DType, Model, Tensor};
 
@@ -263,9 +265,13 @@ impl Reader<'_> {
         if kind.eq_ignore_ascii_case("npz") {
             return self.add_npz(name, &path);
         }
+        if kind.eq_ignore_ascii_case("safetensors") {
+            return self.add_safetensors(name, &path);
+        }
         let spec = self.spec(name, &path)?;
-        if path.is_dir() {
-            let (files, labels) = image::list(&path)?;
+        let list = kind.eq_ignore_ascii_case("csv");
+        if path.is_dir() || list {
+            let (files, labels) = if list { manifest::read(&path)? } else { image::list(&path)? };
             self.labels = labels.map(|l| (l, path.clone())).or(self.labels.take());
             let prepare = Some(Preprocess::new(self.options, &spec)?);
             self.columns.push(Column { spec, path, kind: Kind::Images(files), prepare });
@@ -298,23 +304,47 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// An .npz file: all its arrays that are inputs, or for one input the array of its name or the
-    /// only one. A lone array of a file for a lone input may have any name.
     fn add_npz(&mut self, name: Option<&str>, path: &Path) -> Result<(), DataError> {
         let mut file = npy::Npz::open(path)?;
+        let names = file.names.clone();
+        self.add_arrays(name, path, &names, &mut |array| file.read(array))
+    }
+
+    fn add_safetensors(&mut self, name: Option<&str>, path: &Path) -> Result<(), DataError> {
+        let arrays = safetensors::read(path)?;
+        let names: Vec<String> = arrays.iter().map(|a| a.0.clone()).collect();
+        self.add_arrays(name, path, &names, &mut |array| {
+            let found = arrays.iter().find(|a| a.0 == array).map(|a| a.1.clone());
+            found.ok_or_else(|| DataError::NoArray {
+                path: path.to_owned(),
+                name: array.to_owned(),
+                have: names.join(", "),
+            })
+        })
+    }
+
+    /// A file of named arrays: all that are inputs, or for one input the array of its name or the
+    /// only one. A lone array of a file for a lone input may have any name.
+    fn add_arrays(
+        &mut self,
+        name: Option<&str>,
+        path: &Path,
+        names: &[String],
+        read: &mut dyn FnMut(&str) -> Result<Tensor, DataError>,
+    ) -> Result<(), DataError> {
         let keys: Vec<&str> = match &self.options.labels_key {
             Some(key) => vec![key.as_str()],
             None => labels::KEYS.to_vec(),
         };
         let is_input = |n: &str| self.specs.iter().any(|s| s.name == n);
-        let label = keys.iter().find(|k| file.names.iter().any(|n| n == *k) && !is_input(k));
+        let label = keys.iter().find(|k| names.iter().any(|n| n == *k) && !is_input(k));
         let label = label.map(|k| (*k).to_owned());
         if let (Some(key), None) = (&self.options.labels_key, &label) {
-            let have = file.names.join(", ");
+            let have = names.join(", ");
             return Err(DataError::NoArray { path: path.to_owned(), name: key.clone(), have });
         }
         let arrays: Vec<String> =
-            file.names.iter().filter(|n| Some(*n) != label.as_ref()).cloned().collect();
+            names.iter().filter(|n| Some(*n) != label.as_ref()).cloned().collect();
         let mut pairs: Vec<(InputSpec, String)> = Vec::new();
         match (name, &arrays[..]) {
             (Some(name), [only]) => pairs.push((self.spec(Some(name), path)?, only.clone())),
@@ -329,11 +359,11 @@ impl Reader<'_> {
             }
         }
         for (spec, array) in pairs {
-            let data = file.read(&array)?;
+            let data = read(&array)?;
             self.push(spec, path.to_owned(), data)?;
         }
         if let Some(key) = label {
-            let numbers = labels::integers(&file.read(&key)?, path)?;
+            let numbers = labels::integers(&read(&key)?, path)?;
             self.labels = Some((numbers, path.to_owned()));
         }
         Ok(())

@@ -28,7 +28,7 @@ pub use emulate::emulate;
 pub use options::PrecisionOptions;
 
 use crate::data::Source;
-use crate::engine::{Engine, Progress};
+use crate::engine::{Engine, Progress, RunError};
 use crate::ir::{DType, Graph, Model, OpId, ValueId};
 use crate::pass::{RaiseError, inline_functions, raise_opset};
 use crate::quantize::QuantizeError;
@@ -122,17 +122,9 @@ pub fn convert(
     if half == DType::F16 {
         constants::limit_masks(m, observation, &mut report)?;
     }
-    let ranges = match observation.filter(|_| half == DType::F16) {
-        Some(seen) => ranges::observe(m, seen)?,
-        None => {
-            if half == DType::F16 {
-                report.warnings.push(
-                    "no data given: ranges of activations are not known, so they decide nothing"
-                        .into(),
-                );
-            }
-            Ranges::new()
-        }
+    let ranges = match half {
+        DType::F16 => known_ranges(m, observation, &mut report)?,
+        _ => Ranges::new(),
     };
     let cx = Cx { half, opset: m.default_opset(), options: o, keep: &keep };
     let findings_before = contradictions(m);
@@ -145,6 +137,26 @@ pub fn convert(
     match contradiction {
         Some((node, what)) => Err(PrecisionError::Contradiction(node, what)),
         None => Ok(report),
+    }
+}
+
+/// Ranges of activations, as far as the engine runs the model.
+fn known_ranges(
+    m: &Model,
+    observation: Option<&Observation>,
+    report: &mut PrecisionReport,
+) -> Result<Ranges, PrecisionError> {
+    let unknown = "ranges of activations are not known, so they decide nothing";
+    let Some(seen) = observation else {
+        report.warnings.push(format!("no data given: {unknown}"));
+        return Ok(Ranges::new());
+    };
+    match ranges::observe(m, seen) {
+        Err(PrecisionError::Observe(QuantizeError::Run(RunError::Engine(e)))) => {
+            report.warnings.push(format!("{e}: {unknown}"));
+            Ok(Ranges::new())
+        }
+        other => other,
     }
 }
 
