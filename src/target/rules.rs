@@ -127,7 +127,7 @@ pub static RULES: &[Rule] = &[
         id: "L17",
         title: "where precision comes from",
         page: "TensorRT 11, and 10.12 on with --stronglyTyped, takes all types from the file: a \
-            float32 model with Q/DQ computes in float32 between them. `lapidary convert --fp16` makes \
+            float32 model with Q/DQ computes in float32 between them. `lapidary optimize --fp16` makes \
             these parts float16 as well. Older versions need --int8, and --fp16 for the rest.",
     },
     Rule {

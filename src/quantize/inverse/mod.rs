@@ -26,6 +26,10 @@ pub struct Stripped {
 
 /// Turns a model into float, in place.
 pub fn strip(m: &mut Model) -> Stripped {
+    // Clip has its bounds as operands from version 11 on.
+    if m.default_opset() < 11 && crate::pass::raise_opset(m, 11).is_err() {
+        return Stripped::default();
+    }
     crate::pass::visit_model(m, &mut |g, _| crate::passes::lift_constants::lift(g));
     crate::pass::infer_model(m, &mut |_, _| {});
     let mut main = Stripped::default();
@@ -91,11 +95,60 @@ impl Strip<'_> {
         if self.g.is_output(y) {
             return None;
         }
-        if !self.g.is_const(x) {
-            self.note(x, self.g.operand(op, 1), self.g.operand(op, 2));
+        if self.g.is_const(x) {
+            self.twins.insert(y, x);
+            return Some(());
         }
-        self.twins.insert(y, x);
+        let (scale, zero) = (self.g.operand(op, 1), self.g.operand(op, 2));
+        let twin = self.limited(x, scale, zero, op);
+        self.note(twin, scale, zero);
+        self.twins.insert(y, twin);
         Some(())
+    }
+
+    /// The value as quantization limits it. Quantizers leave a Relu or Clip out where the range says
+    /// the same: where nothing below zero can be represented and `x` may be negative, a Clip takes
+    /// its place.
+    fn limited(
+        &mut self,
+        x: ValueId,
+        scale: Option<ValueId>,
+        zero: Option<ValueId>,
+        op: OpId,
+    ) -> ValueId {
+        let highest = self.tensor(scale).zip(self.tensor(zero));
+        let highest = highest.and_then(|(s, z)| constants::highest_from_zero(&s, &z));
+        let Some(highest) = highest.filter(|_| !self.is_never_negative(x)) else { return x };
+        let name = self.g.value(x).name().to_owned();
+        let low = self.g.add_const(&format!("{name}_min"), Tensor::scalar(0.0f32));
+        let high = self.g.add_const(&format!("{name}_max"), Tensor::scalar(highest));
+        let ty = self.g.value(x).ty.clone();
+        let limited = self.g.add_value(Value::new(format!("{name}_limited"), ty));
+        let clip = Op::new("Clip").named(format!("{name}_Clip"));
+        self.g.add_op(clip, &[Some(x), Some(low), Some(high)], &[Some(limited)], Some(op));
+        limited
+    }
+
+    fn is_never_negative(&self, mut v: ValueId) -> bool {
+        const POSITIVE: [&str; 7] =
+            ["Relu", "Sigmoid", "Softmax", "HardSigmoid", "Exp", "Abs", "Clip"];
+        for _ in 0..16 {
+            let Some(op) = self.g.producer_op(v) else { return false };
+            let node = self.g.op(op);
+            let moves = ops::schema(node).is_some_and(|s| s.quant == Quant::PassThrough);
+            if node.domain.is_empty() && POSITIVE.contains(&node.op_type.as_str()) {
+                return !node.is("Clip") || self.clips_at_zero(op);
+            }
+            match self.g.operand(op, 0) {
+                Some(before) if moves && !node.is("Concat") => v = before,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    fn clips_at_zero(&self, op: OpId) -> bool {
+        self.g.const_operand(op, 1).and_then(Tensor::single).is_some_and(|low| low >= 0.0)
     }
 
     fn dequantize(&mut self, op: OpId) -> Option<()> {

@@ -74,8 +74,10 @@ impl Strip<'_> {
             return Some(());
         }
         let twin = self.twin(y);
-        self.note(twin, scale, zero);
         self.g.add_op(float, &operands, &[Some(twin)], Some(op));
+        let limited = self.limited(twin, scale, zero, op);
+        self.note(limited, scale, zero);
+        self.twins.insert(y, limited);
         Some(())
     }
 
@@ -108,10 +110,12 @@ impl Strip<'_> {
         }
         let (scale, zero) = (self.g.operand(op, 0), self.g.operand(op, 1));
         let twin = self.twin(y);
-        self.note(twin, scale, zero);
         let axis = node.int_or("axis", 0);
         let concat = Op::new("Concat").named(node.name).with("axis", axis);
         self.g.add_op(concat, &operands, &[Some(twin)], Some(op));
+        let limited = self.limited(twin, scale, zero, op);
+        self.note(limited, scale, zero);
+        self.twins.insert(y, limited);
         Some(())
     }
 }

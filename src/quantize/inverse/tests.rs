@@ -56,7 +56,8 @@ fn quantized_operators_become_float() {
             y = DequantizeLinear(p, s, z)
         }"#,
     );
-    assert_eq!(ops(&m), ["Conv", "Add", "GlobalAveragePool", "Identity"]);
+    let want = ["Clip", "Conv", "Clip", "Add", "Clip", "GlobalAveragePool", "Clip", "Identity"];
+    assert_eq!(ops(&m), want);
     assert_eq!(constant(&m, "w_float"), [0.5, 1.0, 1.5, 2.0]);
     assert_eq!(constant(&m, "b_float"), [0.5, 1.0]);
     assert_eq!(found.ranges.len(), 4);
@@ -79,6 +80,27 @@ fn dynamic_quantization_becomes_a_product() {
     );
     assert_eq!(ops(&m), ["MatMul"]);
     assert_eq!(constant(&m, "w_float"), [0.5, 0.5, 1.5, 1.0]);
+}
+
+#[test]
+fn a_range_from_zero_stands_for_the_relu_that_it_replaced() {
+    let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[4] x) => (float[4] y) <float s = {0.1}, uint8 z = {0}>
+        {
+            a = Neg(x)
+            q = QuantizeLinear(a, s, z)
+            y = DequantizeLinear(q, s, z)
+        }"#;
+    let (m, found) = stripped(text);
+    assert_eq!(ops(&m), ["Neg", "Clip", "Identity"]);
+    assert_eq!(constant(&m, "a_min"), [0.0]);
+    assert!((constant(&m, "a_max")[0] - 25.5).abs() < 1e-5);
+    let limited = m.graph.find_value("a_limited").expect("limited");
+    assert!((found.ranges[&limited] - 25.5).abs() < 1e-5);
+    let positive = text.replace("Neg(x)", "Relu(x)");
+    assert_eq!(ops(&stripped(&positive).0), ["Relu", "Identity"]);
+    let signed = text.replace("uint8 z = {0}", "int8 z = {0}");
+    assert_eq!(ops(&stripped(&signed).0), ["Neg", "Identity"]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn precision(m: &Model, version: Version, findings: &mut Vec<Finding>) {
         findings.push(note(why, "build with trtexec --int8 --fp16"));
     } else if float.is_some() {
         let why = "what is not quantized computes in float32";
-        findings.push(note(why, "convert it to float16").repaired_by("convert MODEL --fp16"));
+        findings.push(note(why, "convert it to float16").repaired_by("optimize MODEL --fp16"));
     }
 }
 
