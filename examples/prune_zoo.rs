@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use lapidary::onnx;
-use lapidary::prune::{Analysis, Norm, PruneOptions};
+use lapidary::prune::{Analysis, Importance, PruneOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
@@ -15,11 +15,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: prune_zoo MODEL RATIO NORM PRUNED MASKED".into());
     };
     let norm = match norm.as_str() {
-        "random" => Norm::Random,
-        "l1" => Norm::L1,
-        _ => Norm::L2,
+        "random" => Importance::Random,
+        "l1" => Importance::L1,
+        _ => Importance::L2,
     };
-    let options = PruneOptions { ratio: ratio.parse()?, norm, ..PruneOptions::default() };
+    let options =
+        PruneOptions { ratio: ratio.parse()?, importance: Some(norm), ..PruneOptions::default() };
     let mut model = onnx::load(Path::new(model))?;
     if std::env::var_os("SIMPLIFY").is_some() {
         lapidary::pass::simplify(&mut model, &mut lapidary::pass::Cx::default())?;

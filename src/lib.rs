@@ -43,6 +43,7 @@ pub mod precision;
 pub mod prune;
 pub mod quantize;
 pub mod recipe;
+pub mod recover;
 pub mod report;
 pub mod surgery;
 pub mod target;

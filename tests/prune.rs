@@ -6,9 +6,13 @@ mod support;
 use std::fmt::Write;
 use std::path::Path;
 
+use lapidary::data::{DataOptions, Source};
 use lapidary::engine::{Engine, TractEngine};
 use lapidary::ir::{DType, Model, Tensor};
-use lapidary::prune::{Analysis, LayerRatio, Norm, PruneError, PruneOptions, prune, verify};
+use lapidary::prune::{
+    Analysis, Importance, LayerRatio, PruneError, PruneOptions, prune, prune_with, verify,
+};
+use lapidary::recover::{Calibration, Recover};
 
 use support::{header, load_fixture, parse_fixture};
 
@@ -185,8 +189,9 @@ fn nan_is_refused() {
     let mut data = vec![1.0f32; 12];
     data[5] = f32::NAN;
     model.graph.set_data(weight, Tensor::of(&[4, 3, 1, 1], &data));
-    for norm in [Norm::L1, Norm::L2, Norm::Linf] {
-        let result = prune(&mut model, &PruneOptions { norm, ..options(0.5) });
+    for importance in [Importance::L1, Importance::L2, Importance::Linf] {
+        let result =
+            prune(&mut model, &PruneOptions { importance: Some(importance), ..options(0.5) });
         assert!(matches!(result, Err(PruneError::NotANumber { name }) if name == "w1"));
     }
 }
@@ -365,4 +370,95 @@ fn misfits(text: &str) -> Vec<String> {
     let lengths = verify::check_lengths(&model.graph, opset);
     found.extend(lengths.iter().map(ToString::to_string));
     found
+}
+
+fn resnet8() -> (Model, Box<dyn Source>) {
+    let data = DataOptions {
+        data: vec!["fixtures/data/calib-256-images-idx3-ubyte".into()],
+        samples: Some(160),
+        mean: vec![0.2860],
+        std: vec![0.3530],
+        ..DataOptions::default()
+    };
+    let mut model = lapidary::onnx::load(Path::new("fixtures/models/resnet8.onnx")).expect("model");
+    lapidary::pass::simplify(&mut model, &mut lapidary::pass::Cx::default()).expect("simplified");
+    let source = lapidary::data::open(&data, &model, 0).expect("data");
+    (model, source)
+}
+
+fn calibration(source: &dyn Source) -> Calibration<'_> {
+    Calibration { engine: &TractEngine, source, progress: &|_, _, _| {} }
+}
+
+/// ResNet-8 on Fashion-MNIST cut to half its multiplications: what its outputs are worth afterwards.
+#[test]
+fn recovery_brings_outputs_back() {
+    let (mut model, source) = resnet8();
+    let mut last = f64::NEG_INFINITY;
+    for (recover, least) in
+        [(Recover::Bias, 0.0), (Recover::Affine, 1.0), (Recover::Reconstruct, 12.0)]
+    {
+        let mut cut = model.clone();
+        let o = PruneOptions {
+            recover: Some(recover),
+            importance: Some(Importance::L2),
+            ..options(0.3)
+        };
+        let report = prune_with(&mut cut, &o, Some(calibration(&*source)), &[]).expect("pruned");
+        let recovery = report.recovery.expect("recovered");
+        assert_eq!((recovery.layers.len(), recovery.skipped.len()), (9, 0));
+        let (before, after) =
+            (recovery.sqnr_before.expect("lossy"), recovery.sqnr_after.expect("lossy"));
+        assert!(before < 0.0 && after > least && after > last, "{recover:?}: {before} {after}");
+        last = after;
+    }
+    let alone = PruneOptions { recover: Some(Recover::Bias), ..options(0.3) };
+    assert!(matches!(prune(&mut model, &alone), Err(PruneError::NoData)));
+}
+
+#[test]
+fn goals_are_reached_by_every_importance() {
+    let (model, source) = resnet8();
+    let one = [("batch".to_owned(), 1)];
+    let macs = |m: &Model| {
+        let found = lapidary::report::inspect::summarize(m, &one);
+        found.macs.expect("sizes are known") as f64
+    };
+    let most = macs(&model);
+    for importance in <Importance as clap::ValueEnum>::value_variants() {
+        for (global, isomorphic) in [(false, false), (true, false), (false, true)] {
+            let o = PruneOptions {
+                importance: Some(*importance),
+                target_macs: Some(0.5),
+                recover: Some(Recover::None),
+                global,
+                isomorphic,
+                ..PruneOptions::default()
+            };
+            let data = importance.needs_data().then(|| calibration(&*source));
+            let mut cut = model.clone();
+            prune_with(&mut cut, &o, data, &[]).expect("pruned");
+            let left = macs(&cut) / most;
+            assert!(left <= 0.5 && left > 0.4, "{importance:?} {global} {isomorphic}: {left}");
+        }
+    }
+    let o = PruneOptions { importance: Some(Importance::Hessian), ..options(0.3) };
+    assert!(matches!(prune(&mut model.clone(), &o), Err(PruneError::ImportanceData)));
+    let o = PruneOptions { target_params: Some(0.001), ..PruneOptions::default() };
+    assert!(matches!(prune(&mut model.clone(), &o), Err(PruneError::Unreachable { .. })));
+}
+
+#[test]
+fn steps_end_where_one_does() {
+    let (model, source) = resnet8();
+    let left = |iterations| {
+        let o = PruneOptions { iterations, ..options(0.5) };
+        let mut cut = model.clone();
+        let report = prune_with(&mut cut, &o, Some(calibration(&*source)), &[]).expect("pruned");
+        let sqnr = report.recovery.and_then(|r| r.sqnr_after).expect("recovered");
+        (report.groups.into_iter().map(|g| g.after).collect::<Vec<_>>(), sqnr)
+    };
+    let (once, twice) = (left(1), left(2));
+    assert!(once.0.iter().zip(&twice.0).all(|(a, b)| a.abs_diff(*b) <= 1), "{once:?} {twice:?}");
+    assert!(twice.1 > 5.0, "{}", twice.1);
 }

@@ -20,6 +20,7 @@ mod progress;
 mod prune;
 mod quantize;
 mod report;
+mod sensitivity;
 mod simplify;
 mod trtexec;
 mod verify;
@@ -44,6 +45,7 @@ enum Command {
     Extract(Box<extract::Args>),
     Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
+    Sensitivity(Box<sensitivity::Args>),
     Check(check::Args),
     Verify(verify::Args),
     Evaluate(evaluate::Args),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Extract(args) => extract::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Sensitivity(args) => sensitivity::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),

@@ -11,6 +11,7 @@ use crate::precision::PrecisionOptions;
 use crate::prune::PruneOptions;
 use crate::quantize::QuantizeOptions;
 use crate::recipe::{Recipe, SimplifyOptions, Step};
+use crate::recover::Recover;
 
 /// Do the whole job: simplify, prune, quantize, verify, evaluate.
 #[derive(clap::Args)]
@@ -20,13 +21,19 @@ has no flag here go into a recipe file or --set, such as --set quantize.skip-las
 )]
 pub(super) struct Args {
     /// Read steps and data from a recipe file; data and running flags given here win
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "int8"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "target_macs", "int8"])]
     recipe: Option<PathBuf>,
     /// Remove this share of the channels, such as 0.3
     #[arg(long, value_name = "RATIO")]
     prune: Option<f64>,
+    /// Prune until at most this share of the multiply-accumulates is left, such as 0.5
+    #[arg(long, value_name = "SHARE", conflicts_with = "prune")]
+    target_macs: Option<f64>,
+    /// How accuracy is won back after pruning [default: reconstruct with --data]
+    #[arg(long, value_enum, value_name = "HOW")]
+    recover: Option<Recover>,
     /// Keep a multiple of N channels [default: 8 with --int8, whose kernels want it, else 1]
-    #[arg(long, value_name = "N", requires = "prune")]
+    #[arg(long, value_name = "N")]
     round_to: Option<usize>,
     /// Quantize to INT8; needs --data
     #[arg(long)]
@@ -64,9 +71,15 @@ pub(super) fn run(args: &Args, matches: &clap::ArgMatches) -> anyhow::Result<Out
 fn from_flags(args: &Args) -> anyhow::Result<Recipe> {
     let mut recipe = args.change.recipe();
     recipe.step.push(Step::Simplify(SimplifyOptions::default()));
-    if let Some(ratio) = args.prune {
-        let round_to = args.round_to.unwrap_or(if args.int8 { 8 } else { 1 });
-        let options = PruneOptions { ratio, round_to, ..PruneOptions::default() };
+    if args.prune.is_some() || args.target_macs.is_some() {
+        let default = PruneOptions::default();
+        let options = PruneOptions {
+            ratio: args.prune.unwrap_or(default.ratio),
+            target_macs: args.target_macs,
+            recover: args.recover,
+            round_to: args.round_to.unwrap_or(if args.int8 { 8 } else { 1 }),
+            ..default
+        };
         recipe.step.push(Step::Prune(options));
         recipe.step.push(Step::Simplify(SimplifyOptions::default()));
     }

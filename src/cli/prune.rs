@@ -1,10 +1,13 @@
 //! `lapidary prune`.
 
+use super::args::load;
 use super::change::ChangeArgs;
 use super::output::say;
 use super::{Outcome, change, output};
-use crate::prune::{PruneOptions, PruneReport};
-use crate::recipe::Step;
+use crate::pass;
+use crate::prune::{Analysis, PruneOptions, PruneReport};
+use crate::recipe::{SimplifyOptions, Step};
+use crate::recover::RecoveryReport;
 
 /// Remove whole channels, and everything downstream shrinks with them
 #[derive(clap::Args)]
@@ -13,12 +16,57 @@ pub(super) struct Args {
     change: ChangeArgs,
     #[command(flatten)]
     options: PruneOptions,
+    /// Do not simplify first
+    #[arg(long)]
+    no_simplify: bool,
+    /// Lay open the groups with a layer or weight that matches, and do nothing
+    #[arg(long, value_name = "GLOB")]
+    explain_group: Option<String>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    if let Some(pattern) = &args.explain_group {
+        return explain(args, pattern);
+    }
     let mut recipe = args.change.recipe();
+    if !args.no_simplify {
+        recipe.step.push(Step::Simplify(SimplifyOptions::default()));
+    }
     recipe.step.push(Step::Prune(args.options.clone()));
     change::run(&recipe, &args.change.model, &args.change.output, "pruned")
+}
+
+/// Prints what groups are made of.
+fn explain(args: &Args, pattern: &str) -> anyhow::Result<Outcome> {
+    let mut model = load(&args.change.model)?;
+    if !args.no_simplify {
+        pass::simplify(&mut model, &mut pass::Cx::default())?;
+    }
+    let found = Analysis::of(&model).explain(pattern)?;
+    anyhow::ensure!(!found.is_empty(), "no group has a layer or weight that matches {pattern:?}");
+    if args.change.output.json {
+        output::json(&found)?;
+        return Ok(Outcome::Done);
+    }
+    for group in found {
+        say!("{}: {} channels, {} choices", group.name, group.channels, group.choices);
+        if group.blocks > 1 {
+            say!("  {} blocks stay equally long", group.blocks);
+        }
+        if let Some(why) = &group.pinned {
+            say!("  left alone: {why}");
+        }
+        group.makers.iter().for_each(|m| say!("  made by {m}"));
+        group.readers.iter().for_each(|r| say!("  read by {r}"));
+        let mut table = output::table(&["value", "axis", "length", "in the group", ""]);
+        for a in group.axes {
+            let kind = if a.constant { "constant" } else { "" };
+            let numbers = [a.axis, a.length, a.inside].map(|n| n.to_string());
+            table.add_row([&a.value, &numbers[0], &numbers[1], &numbers[2], kind]);
+        }
+        say!("{table}");
+    }
+    Ok(Outcome::Done)
 }
 
 pub(super) fn print(report: &PruneReport) {
@@ -39,4 +87,25 @@ pub(super) fn print(report: &PruneReport) {
         table.add_row([g.name.clone(), g.members.len().to_string(), channels, why]);
     }
     say!("{table}");
+    if let Some(r) = &report.recovery {
+        print_recovery(r);
+    }
+}
+
+fn print_recovery(r: &RecoveryReport) {
+    let db = |x: Option<f64>| x.map_or("exact".to_owned(), |x| format!("{x:.1} dB"));
+    let top1 = r.top1_before.map(|t| format!("; accuracy as cut {:.2} %", 100.0 * t));
+    say!(
+        "recover: {} layers by {}, {} samples, {:.1} s: outputs {} -> {}{}",
+        r.layers.len(),
+        format!("{:?}", r.method).to_lowercase(),
+        r.samples,
+        r.seconds,
+        db(r.sqnr_before),
+        db(r.sqnr_after),
+        top1.unwrap_or_default(),
+    );
+    for (layer, why) in &r.skipped {
+        say!("  {layer} left as it is: {why}");
+    }
 }

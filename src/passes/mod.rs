@@ -17,7 +17,7 @@ mod norm;
 mod pattern;
 mod polynomial;
 mod reshape;
-mod weights;
+pub(crate) mod weights;
 
 pub(crate) mod deduplicate_initializers;
 pub(crate) mod eliminate_expand;

@@ -4,7 +4,7 @@ use crate::ir::{DType, Tensor};
 
 /// A float tensor with these elements, rounded to `dtype`; `None` when one of them is not finite
 /// there or the type is no float of 16 to 64 bits.
-pub(super) fn float_tensor(dtype: DType, dims: &[usize], data: &[f64]) -> Option<Tensor> {
+pub(crate) fn float_tensor(dtype: DType, dims: &[usize], data: &[f64]) -> Option<Tensor> {
     let finite = |v: f64| match dtype {
         DType::F64 => v.is_finite(),
         DType::F16 => half::f16::from_f64(v).is_finite(),

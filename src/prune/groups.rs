@@ -24,6 +24,8 @@ pub struct Group {
     pub(super) names: Vec<String>,
     /// All layers that lose channels or inputs with it.
     pub members: Vec<String>,
+    /// Operators that make and read its channels: alike for groups that look alike.
+    pub kind: String,
     /// Why nothing may be cut.
     pub pinned: Option<String>,
 }
@@ -351,12 +353,19 @@ fn describe(
     }
     let mut seen = std::collections::HashSet::new();
     members.retain(|m| seen.insert(m.clone()));
+    let types = |list: &[(LaneId, OpId)]| {
+        let mut types: Vec<&str> = list.iter().map(|s| g.op(s.1).op_type.as_str()).collect();
+        types.sort_unstable();
+        types.join(" ")
+    };
+    let kind = format!("{} -> {}", types(sources), types(sinks));
     Group {
         name: sources.first().map(|s| label(s.1)).unwrap_or_default(),
         cells,
         sources: sources.to_vec(),
         names,
         members,
+        kind,
         pinned,
     }
 }

@@ -13,26 +13,38 @@
 //! and a vector shared by ops that do not agree is copied for each.
 
 mod edits;
+mod explain;
 mod groups;
 mod importance;
 mod lanes;
 mod mask;
 mod options;
+mod run;
 mod select;
+mod sensitivity;
 mod sizes;
 mod slice;
+mod target;
 mod trace;
 pub mod verify;
 
+pub use explain::{AxisPart, Explanation};
 pub use groups::Group;
-pub use options::{LayerRatio, Norm, PruneOptions};
+pub use importance::{Aggregate, Importance, Normalize};
+pub use options::{LayerRatio, PruneOptions};
+pub use run::{prune, prune_with};
 pub use select::{kept, removed};
+pub use sensitivity::{
+    FittedPlan, GroupSensitivity, Point, SensitivityOptions, SensitivityReport, sensitivity,
+};
 
 use groups::Groups;
+use importance::Moments;
 
 use crate::ir::{Graph, Model};
 use crate::pass;
 use crate::passes::lift_constants;
+use crate::recover::{Kept, RecoverError, RecoveryReport};
 
 /// Why a model was not pruned.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +81,36 @@ pub enum PruneError {
     /// The cut left lengths that do not fit: a bug in Lapidary.
     #[error("the pruned model does not fit together ({0}); please report this with the model")]
     Misfit(verify::Misfit),
+    /// Recovery was asked for without anything to recover from.
+    #[error("--recover needs calibration data: give --data PATH")]
+    NoData,
+    /// An importance that looks at activations, without data.
+    #[error("this importance looks at activations: give calibration data with --data PATH")]
+    ImportanceData,
+    /// The goal cannot be measured.
+    #[error("{what} cannot be measured: {why}")]
+    Measure {
+        /// What was to be measured.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// The goal is out of reach.
+    #[error(
+        "the goal of {goal:.3} of the {what} is out of reach: {least:.3} are left when all that may \
+         be cut is cut"
+    )]
+    Unreachable {
+        /// What the goal is about.
+        what: &'static str,
+        /// The share that was asked for.
+        goal: f64,
+        /// The least share found.
+        least: f64,
+    },
+    /// Recovery failed.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
 }
 
 /// What pruning did to one group.
@@ -104,6 +146,11 @@ pub struct PruneReport {
     /// Norms of the channels of every layer that loses some, for pictures.
     #[serde(skip)]
     pub channels: Vec<ChannelNorms>,
+    /// How accuracy was won back.
+    pub recovery: Option<RecoveryReport>,
+    /// The model as cut, before recovery, for whoever wants to measure the difference.
+    #[serde(skip)]
+    pub as_cut: Option<Box<Model>>,
 }
 
 /// Norms of the weights of a layer by the channel that they make.
@@ -157,12 +204,25 @@ impl Analysis {
     /// # Errors
     /// Patterns and ratios that make no sense, weights that cannot be ranked.
     pub fn choose(&self, o: &PruneOptions) -> Result<Choice, PruneError> {
-        let scores = match o.norm {
-            Norm::Random => random(self.groups.class_count, o.seed),
-            norm => importance::scores(&self.model.graph, &self.groups, norm)?,
-        };
-        let plans = select::plan(&self.groups, &scores, o)?;
-        Ok(Choice { gone: select::choose(&self.groups, &scores, &plans), plans })
+        self.choose_by(o, None)
+    }
+
+    /// As [`Analysis::choose`], by these moments where the importance looks at activations.
+    fn choose_by(&self, o: &PruneOptions, moments: Option<&Moments>) -> Result<Choice, PruneError> {
+        let scores = importance::scores(&self.model.graph, &self.groups, o, moments)?;
+        self.choose_scored(o, &scores)
+    }
+
+    fn choose_scored(&self, o: &PruneOptions, scores: &[f64]) -> Result<Choice, PruneError> {
+        let adds_up = o.importance() == Importance::Reconstruction;
+        let costs = adds_up.then(|| target::costs(&self.model.graph, &self.groups));
+        let plans = select::plan(&self.groups, scores, costs.as_deref(), o)?;
+        Ok(Choice { gone: select::choose(&self.groups, scores, &plans), plans })
+    }
+
+    /// The choice of so many choices of each group, the least important first.
+    fn choose_counts(&self, scores: &[f64], plans: &[select::Plan]) -> Choice {
+        Choice { gone: select::choose(&self.groups, scores, plans), plans: plans.to_vec() }
     }
 
     /// The model without the chosen channels.
@@ -189,6 +249,16 @@ impl Analysis {
         model
     }
 
+    /// What stays of the axes that lose channels.
+    pub fn kept(&self, choice: &Choice) -> Kept {
+        let keeps = slice::Keeps::of(&self.groups, &choice.gone);
+        let at = |lane| {
+            let lane = self.groups.lanes.get(lane);
+            (lane.value, lane.axis)
+        };
+        keeps.iter().map(|(lane, keep)| (at(lane), keep.clone())).collect()
+    }
+
     /// What the choice means for each group.
     pub fn report(&self, choice: &Choice) -> Vec<GroupReport> {
         let one = |(group, plan): (&Group, &select::Plan)| GroupReport {
@@ -201,31 +271,6 @@ impl Analysis {
         };
         self.groups.groups.iter().zip(&choice.plans).map(one).collect()
     }
-}
-
-/// Prunes the main graph of a model in place. When nothing is cut, nothing changes.
-///
-/// # Errors
-/// Before anything was changed.
-pub fn prune(m: &mut Model, o: &PruneOptions) -> Result<PruneReport, PruneError> {
-    let analysis = Analysis::of(m);
-    let choice = analysis.choose(o)?;
-    let params_before = params(&m.graph);
-    let mut channels = Vec::new();
-    if choice.gone.contains(&true) {
-        *m = analysis.cut(&choice)?;
-        let (before, groups) = (&analysis.model.graph, &analysis.groups);
-        channels = importance::channel_norms(before, &m.graph, groups, &choice.gone, o.norm);
-    }
-    let groups = analysis.report(&choice);
-    Ok(PruneReport {
-        channels,
-        channels_before: groups.iter().map(|g| g.before).sum(),
-        channels_after: groups.iter().map(|g| g.after).sum(),
-        groups,
-        params_before,
-        params_after: params(&m.graph),
-    })
 }
 
 /// Infers everything again; what does not fit.
@@ -243,9 +288,4 @@ fn refresh(g: &mut Graph, opset: i64) -> Vec<verify::Misfit> {
 fn params(g: &Graph) -> usize {
     let float = |v| g.const_tensor(v).filter(|t| t.dtype().is_float()).map_or(0, |t| t.len());
     g.values().map(float).sum()
-}
-
-fn random(n: usize, seed: u64) -> Vec<f64> {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    (0..n).map(|_| rng.f64()).collect()
 }

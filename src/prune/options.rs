@@ -2,20 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How channels are ranked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Norm {
-    /// Sum of the magnitudes of the weights that make a channel.
-    L1,
-    /// Root of the sum of their squares.
-    #[default]
-    L2,
-    /// Largest magnitude.
-    Linf,
-    /// By chance.
-    Random,
-}
+use super::importance::{Aggregate, Importance, Normalize};
+use crate::recover::Recover;
 
 /// A ratio for the layers that match a pattern: `PATTERN=RATIO`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,9 +50,34 @@ pub struct PruneOptions {
     /// Rank the channels of all layers together instead of layer by layer
     #[arg(long)]
     pub global: bool,
-    /// How channels are ranked
-    #[arg(long, value_enum, default_value_t = Norm::L2)]
-    pub norm: Norm,
+    /// Rank the channels of layers that look alike together
+    #[arg(long, conflicts_with = "global")]
+    pub isomorphic: bool,
+    /// How channels are ranked [default: reconstruction with --data, else l2]
+    #[arg(long, alias = "norm", value_enum, value_name = "HOW")]
+    #[serde(alias = "norm")]
+    pub importance: Option<Importance>,
+    /// How the scores of the layers that make a channel become one
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Aggregate::Mean)]
+    pub aggregate: Aggregate,
+    /// What the scores of a layer are divided by
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Normalize::Mean)]
+    pub normalize: Normalize,
+    /// Leave at most this share of the multiply-accumulates; the ratio is searched for
+    #[arg(long, value_name = "SHARE", group = "prune-target", conflicts_with = "ratio")]
+    pub target_macs: Option<f64>,
+    /// Leave at most this share of the parameters
+    #[arg(long, value_name = "SHARE", group = "prune-target", conflicts_with = "ratio")]
+    pub target_params: Option<f64>,
+    /// Leave at most this share of the bytes of all weights
+    #[arg(long, value_name = "SHARE", group = "prune-target", conflicts_with = "ratio")]
+    pub target_bytes: Option<f64>,
+    /// Leave at most this share of the time that a run takes in the engine
+    #[arg(long, value_name = "SHARE", group = "prune-target", conflicts_with = "ratio")]
+    pub target_latency: Option<f64>,
+    /// Prune in N steps, each followed by recovery
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub iterations: usize,
     /// Keep a multiple of N channels, rounding up
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub round_to: usize,
@@ -81,7 +94,10 @@ pub struct PruneOptions {
     /// Never remove more than this share of a layer
     #[arg(long, default_value_t = 1.0, value_name = "RATIO")]
     pub max_ratio: f64,
-    /// Seed of the norm 'random'
+    /// How accuracy is won back, without labels or training [default: reconstruct with --data]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub recover: Option<Recover>,
+    /// Seed of the importance 'random'
     #[arg(id = "prune-seed", long = "prune-seed", value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }
@@ -91,13 +107,53 @@ impl Default for PruneOptions {
         PruneOptions {
             ratio: 0.3,
             global: false,
-            norm: Norm::L2,
+            isomorphic: false,
+            importance: None,
+            aggregate: Aggregate::Mean,
+            normalize: Normalize::Mean,
+            target_macs: None,
+            target_params: None,
+            target_bytes: None,
+            target_latency: None,
+            iterations: 1,
             round_to: 1,
             include: Vec::new(),
             exclude: Vec::new(),
             layers: Vec::new(),
             max_ratio: 1.0,
+            recover: None,
             seed: 0,
         }
     }
+}
+
+impl PruneOptions {
+    /// How channels are ranked.
+    pub(super) fn importance(&self) -> Importance {
+        self.importance.unwrap_or_default()
+    }
+
+    /// The goal that the ratio is searched for, if there is one.
+    pub(super) fn target(&self) -> Option<(Measure, f64)> {
+        let goals = [
+            (Measure::Macs, self.target_macs),
+            (Measure::Params, self.target_params),
+            (Measure::Bytes, self.target_bytes),
+            (Measure::Latency, self.target_latency),
+        ];
+        goals.into_iter().find_map(|(m, share)| Some((m, share?)))
+    }
+}
+
+/// What pruning makes smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// Multiply-accumulates of a run.
+    Macs,
+    /// Elements of float weights.
+    Params,
+    /// Bytes of all weights.
+    Bytes,
+    /// Time of a run.
+    Latency,
 }

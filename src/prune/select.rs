@@ -1,5 +1,7 @@
 //! Which channels go: counts, ties and ranking.
 
+use std::collections::BTreeMap;
+
 use globset::{Glob, GlobMatcher};
 
 use super::groups::{Class, Group, Groups};
@@ -56,7 +58,7 @@ impl Patterns {
     }
 
     /// The ratio for a group, or why it is left alone.
-    fn ratio(&self, group: &Group, default: f64) -> Result<f64, String> {
+    pub fn ratio(&self, group: &Group, default: f64) -> Result<f64, String> {
         let any = |list: &[GlobMatcher]| {
             list.iter()
                 .find(|m| group.names.iter().any(|n| m.is_match(n)))
@@ -86,6 +88,7 @@ pub(super) fn check_ratio(ratio: f64) -> Result<f64, PruneError> {
 pub(super) fn plan(
     groups: &Groups,
     scores: &[f64],
+    costs: Option<&[f64]>,
     o: &PruneOptions,
 ) -> Result<Vec<Plan>, PruneError> {
     let patterns = Patterns::of(o)?;
@@ -102,12 +105,20 @@ pub(super) fn plan(
         .collect();
     let open = |k: &usize| groups.groups[*k].pinned.is_none() && plans[*k].skipped.is_none();
     let open: Vec<usize> = (0..plans.len()).filter(open).collect();
+    let together = o.global || o.isomorphic;
     let (ranked, single): (Vec<usize>, Vec<usize>) =
-        open.iter().partition(|k| o.global && !patterns.overridden(&groups.groups[**k]));
+        open.iter().partition(|k| together && !patterns.overridden(&groups.groups[**k]));
     for k in single {
         plans[k].remove = removed(groups.groups[k].choices(), plans[k].ratio.min(cap));
     }
-    global(groups, scores, &ranked, ratio, cap, &mut plans);
+    let mut pools: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for k in ranked {
+        let kind = if o.isomorphic { groups.groups[k].kind.as_str() } else { "" };
+        pools.entry(kind).or_default().push(k);
+    }
+    for pool in pools.values() {
+        global(groups, scores, costs, pool, ratio, cap, &mut plans);
+    }
     for &k in &open {
         let group = &groups.groups[k];
         let n = group.choices();
@@ -116,11 +127,13 @@ pub(super) fn plan(
     Ok(plans)
 }
 
-/// Takes the lowest-scored choices of all groups together until as many channels are gone as
-/// `ratio` of all says. It counts, so that ties do not overshoot.
+/// Takes the lowest-scored choices of all groups together until as many channels are gone as `ratio`
+/// of all says. With `costs`, scores add up along a group, and what counts is what a choice adds for
+/// each multiplication that it saves. It counts, so that ties do not overshoot.
 fn global(
     groups: &Groups,
     scores: &[f64],
+    costs: Option<&[f64]>,
     ranked: &[usize],
     ratio: f64,
     cap: f64,
@@ -133,9 +146,16 @@ fn global(
         total += group.channels();
         let limit = removed(group.choices(), cap).min(group.choices() - 1);
         let orders: Vec<Vec<Class>> = group.cells.iter().map(|c| order(c, scores)).collect();
+        let mut before = 0.0;
         for r in 0..limit {
             let sum: f64 = orders.iter().map(|o| scores[o[r] as usize]).sum();
-            choices.push((sum / orders.len() as f64, k, r));
+            let score = match costs {
+                // Scores that add up count by what this choice adds, for each unit that it saves.
+                Some(costs) => (sum - before) / costs[k].max(1e-12),
+                None => sum / orders.len() as f64,
+            };
+            before = sum;
+            choices.push((score, k, r));
         }
     }
     choices.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)).then(a.2.cmp(&b.2)));

@@ -51,7 +51,7 @@ pub(super) fn cut(
 pub(super) struct Keeps(BTreeMap<LaneId, Vec<u32>>);
 
 impl Keeps {
-    fn of(groups: &Groups, gone: &[bool]) -> Keeps {
+    pub fn of(groups: &Groups, gone: &[bool]) -> Keeps {
         let mut out = BTreeMap::new();
         for lane in groups.lanes.ids() {
             let classes = groups.classes(lane);

@@ -220,6 +220,11 @@ pub enum RecipeError {
 }
 
 impl Recipe {
+    /// Samples were given, real or random.
+    fn has_data(&self) -> bool {
+        !self.data.data.is_empty() || self.data.random.is_some()
+    }
+
     /// Reads a recipe file. Paths in it are relative to its folder.
     ///
     /// # Errors

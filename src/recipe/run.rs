@@ -12,8 +12,9 @@ use crate::evaluate::{self, Evaluation};
 use crate::ir::Model;
 use crate::pass::{self, Cx, Semantics};
 use crate::precision::{self, Observation, PrecisionOptions, PrecisionReport};
-use crate::prune::{self, PruneReport};
+use crate::prune::{self, PruneOptions, PruneReport};
 use crate::quantize::{self, QuantizeReport};
+use crate::recover::Calibration;
 use crate::report::inspect::{Summary, fed_inputs, summarize};
 use crate::surgery::{self, EditReport, ExtractReport};
 use crate::target::Version;
@@ -89,15 +90,20 @@ pub struct SimplifyReport {
 /// When a step fails, or changes numbers that it must not change.
 pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Done, RecipeError> {
     let _: Version = recipe.tensorrt.parse()?;
-    let mut runner = Runner { recipe, progress, engine: None, warnings: Vec::new() };
+    let dims = input_sizes(&recipe.data, original)?;
+    let mut runner =
+        Runner { recipe, progress, engine: None, warnings: Vec::new(), dims: dims.clone() };
     let needs_engine = !recipe.verify.skip
         || recipe.evaluate.is_some()
-        || recipe.step.iter().any(|s| matches!(s, Step::Quantize(_) | Step::Precision(_)));
+        || recipe.step.iter().any(|s| match s {
+            Step::Prune(_) => recipe.has_data(),
+            Step::Quantize(_) | Step::Precision(_) => true,
+            _ => false,
+        });
     if needs_engine {
         runner.engine = Some(engine::by_name(&recipe.engine)?);
     }
     runner.warn_of_overridable(original);
-    let dims = input_sizes(&recipe.data, original)?;
     let before = summarize(original, &dims);
     let mut model = original.clone();
     let mut steps = Vec::new();
@@ -182,6 +188,8 @@ struct Runner<'a> {
     progress: &'a Progress<'a>,
     engine: Option<Arc<dyn Engine>>,
     warnings: Vec<String>,
+    /// Sizes of open dims.
+    dims: Vec<(String, i64)>,
 }
 
 impl Runner<'_> {
@@ -211,11 +219,10 @@ impl Runner<'_> {
             Step::Edit(o) => StepReport::Edit(surgery::edit(model, o)?),
             Step::Extract(o) => StepReport::Extract(surgery::extract(model, o)?),
             Step::Simplify(o) => StepReport::Simplify(simplify(model, o, self.recipe.explain)?),
-            Step::Prune(o) => StepReport::Prune(prune::prune(model, o)?),
+            Step::Prune(o) => StepReport::Prune(self.prune(model, o)?),
             Step::Quantize(o) => {
                 let options = &self.recipe.data;
-                let given = !options.data.is_empty() || options.random.is_some();
-                if o.needs_data() && !given {
+                if o.needs_data() && !self.recipe.has_data() {
                     return Err(RecipeError::NoData);
                 }
                 let source = match o.needs_data() {
@@ -253,6 +260,20 @@ impl Runner<'_> {
         let observation =
             Observation { engine: self.engine(), data: source.as_ref(), progress: &progress };
         Ok(precision::convert(model, o, Some(&observation))?)
+    }
+
+    fn prune(&mut self, model: &mut Model, o: &PruneOptions) -> Result<PruneReport, RecipeError> {
+        if !self.recipe.has_data() {
+            return Ok(prune::prune_with(model, o, None, &self.dims)?);
+        }
+        let source = data::open(&self.recipe.data, model, 0)?;
+        let (engine, progress) = (self.engine(), self.progress);
+        let data = Calibration { engine, source: source.as_ref(), progress };
+        let mut report = prune::prune_with(model, o, Some(data), &self.dims)?;
+        if let (Some(cut), Some(recovery)) = (report.as_cut.take(), &mut report.recovery) {
+            recovery.top1_before = self.accuracy(&cut)?.map(|e| e.top1);
+        }
+        Ok(report)
     }
 
     /// Samples for verification: the data that was given, else seeded random inputs.
@@ -323,13 +344,15 @@ impl Runner<'_> {
         original: &Model,
         result: &Model,
     ) -> Result<Option<(Evaluation, Evaluation)>, RecipeError> {
+        Ok(self.accuracy(original)?.zip(self.accuracy(result)?))
+    }
+
+    /// Accuracy on the labelled samples, where there are some.
+    fn accuracy(&self, model: &Model) -> Result<Option<Evaluation>, RecipeError> {
         let Some(options) = &self.recipe.evaluate else { return Ok(None) };
-        let measure = |model: &Model| -> Result<Evaluation, RecipeError> {
-            let source = data::open(options, model, 0)?;
-            let progress = |done| (self.progress)("evaluate", done, source.len());
-            Ok(evaluate::evaluate(model, self.engine(), source.as_ref(), &progress)?)
-        };
-        Ok(Some((measure(original)?, measure(result)?)))
+        let source = data::open(options, model, 0)?;
+        let progress = |done| (self.progress)("evaluate", done, source.len());
+        Ok(Some(evaluate::evaluate(model, self.engine(), source.as_ref(), &progress)?))
     }
 }
 

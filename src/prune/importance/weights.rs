@@ -1,18 +1,26 @@
-//! How much each channel matters: norms of the weights that make it.
+//! Scores from the weights that make a channel.
 
 use rayon::prelude::*;
 
-use super::groups::Groups;
-use super::lanes::{Lane, LaneId};
-use super::{ChannelNorms, Norm, PruneError};
+use super::super::groups::Groups;
+use super::super::lanes::{Lane, LaneId};
+use super::super::options::PruneOptions;
+use super::super::{ChannelNorms, PruneError};
+use super::Importance;
 use crate::ir::{DType, Graph, OpId, Tensor, ValueId};
+use crate::recover::linalg::Mat;
 
-/// For each class, its score in its group: the mean over the group's sources of the norm of the
-/// channel's weights relative to the mean norm in that source. Classes of pinned groups score 0.
+/// For each class, its score in its group, out of the scores of the channel in each of the group's
+/// sources. Classes of pinned groups score 0.
 ///
 /// # Errors
 /// When a weight is not a float tensor or holds NaN.
-pub(super) fn scores(g: &Graph, groups: &Groups, norm: Norm) -> Result<Vec<f64>, PruneError> {
+pub(super) fn scores(
+    g: &Graph,
+    groups: &Groups,
+    kind: Importance,
+    o: &PruneOptions,
+) -> Result<Vec<f64>, PruneError> {
     let mut lanes: Vec<_> = groups
         .groups
         .iter()
@@ -23,29 +31,35 @@ pub(super) fn scores(g: &Graph, groups: &Groups, norm: Norm) -> Result<Vec<f64>,
     lanes.dedup();
     let norms: Vec<Vec<f64>> = lanes
         .par_iter()
-        .map(|&(lane, op)| lane_norms(g, groups.lanes.get(lane), op, norm))
+        .map(|&(lane, op)| lane_scores(g, groups.lanes.get(lane), op, kind))
         .collect::<Result<_, _>>()?;
-    let mut out = vec![0.0; groups.class_count];
+    let mut parts: Vec<Vec<f64>> = vec![Vec::new(); groups.class_count];
     for (k, group) in (0u32..).zip(&groups.groups).filter(|(_, group)| group.pinned.is_none()) {
         for at in &group.sources {
-            if let Ok(i) = lanes.binary_search(at) {
-                let atoms = groups.classes(at.0).iter().copied().zip(norms[i].iter().copied());
-                let inside = atoms.filter(|(c, _)| groups.group_of[*c as usize] == k);
-                add_relative(inside, 1.0 / group.sources.len() as f64, &mut out);
+            let Ok(i) = lanes.binary_search(at) else { continue };
+            let atoms = super::atoms(groups, k, groups.classes(at.0));
+            let sum = |a: &Vec<usize>| a.iter().map(|j| norms[i][*j]).sum::<f64>();
+            let mut own: Vec<f64> = atoms.iter().map(|(_, a)| sum(a)).collect();
+            if kind != Importance::Lamp {
+                o.normalize.apply(&mut own);
+            }
+            for ((class, _), score) in atoms.iter().zip(own) {
+                parts[*class as usize].push(score);
             }
         }
     }
-    Ok(out)
+    Ok(parts.iter().map(|p| o.aggregate.of(p)).collect())
 }
 
 /// Norms of the channels of every layer that loses some, in the order of the graph.
-pub(super) fn channel_norms(
+pub(in crate::prune) fn channel_norms(
     before: &Graph,
     after: &Graph,
     groups: &Groups,
     gone: &[bool],
-    norm: Norm,
+    kind: Importance,
 ) -> Vec<ChannelNorms> {
+    let norm = Norm::of(kind);
     let lost = |lane| groups.classes(lane).iter().any(|c| gone[*c as usize]);
     let mut sources: Vec<_> =
         groups.groups.iter().flat_map(|g| &g.sources).filter(|(lane, _)| lost(*lane)).collect();
@@ -72,12 +86,93 @@ pub(super) fn channel_norms(
     sources.par_iter().filter_map(picture).collect()
 }
 
-/// Adds `weight` times the norms relative to their mean.
-fn add_relative(norms: impl Iterator<Item = (u32, f64)> + Clone, weight: f64, out: &mut [f64]) {
-    let (sum, count) = norms.clone().fold((0.0, 0u32), |(s, n), (_, v)| (s + v, n + 1));
-    let mean = sum / f64::from(count.max(1));
-    if mean > 0.0 {
-        norms.for_each(|(class, v)| out[class as usize] += v / mean * weight);
+fn lane_scores(g: &Graph, lane: &Lane, op: OpId, kind: Importance) -> Result<Vec<f64>, PruneError> {
+    let mut norms = lane_norms(g, lane, op, Norm::of(kind))?;
+    match kind {
+        Importance::BnScale => {
+            if let Some(scales) = bn_scales(g, op, norms.len()) {
+                return Ok(scales);
+            }
+        }
+        Importance::Lamp => lamp(&mut norms),
+        Importance::Fpgm => {
+            if let Some(distances) = g.const_tensor(lane.value).and_then(|t| distances(t, lane)) {
+                return Ok(distances);
+            }
+        }
+        _ => {}
+    }
+    Ok(norms)
+}
+
+/// Magnitudes of the scales of the `BatchNormalization` that alone reads the result.
+fn bn_scales(g: &Graph, op: OpId, len: usize) -> Option<Vec<f64>> {
+    let (next, slot) = g.sole_use(g.result(op, 0)?)?;
+    if slot != 0 || !g.op(next).is("BatchNormalization") {
+        return None;
+    }
+    let scale = g.const_operand(next, 1)?.to_f64()?;
+    (scale.len() == len).then(|| scale.iter().map(|s| s.abs()).collect())
+}
+
+fn lamp(norms: &mut [f64]) {
+    let mut order: Vec<usize> = (0..norms.len()).collect();
+    order.sort_by(|a, b| norms[*b].total_cmp(&norms[*a]));
+    let mut sum = 0.0;
+    for i in order {
+        let square = norms[i] * norms[i];
+        sum += square;
+        norms[i] = if sum > 0.0 { square / sum } else { 0.0 };
+    }
+}
+
+/// For each slice along the axis of a lane the sum of its distances to the others.
+fn distances(t: &Tensor, lane: &Lane) -> Option<Vec<f64>> {
+    if lane.part.is_some() {
+        return None;
+    }
+    let (data, dims) = (t.to_f32()?, t.dims());
+    let n = *dims.get(lane.axis)?;
+    let inner: usize = dims[lane.axis + 1..].iter().product();
+    let outer: usize = dims[..lane.axis].iter().product();
+    let mut rows = Vec::with_capacity(data.len());
+    for i in 0..n {
+        for o in 0..outer {
+            let at = (o * n + i) * inner;
+            rows.extend_from_slice(&data[at..at + inner]);
+        }
+    }
+    let rows = Mat::new(&rows, outer * inner);
+    let products = rows.times_transposed(rows, &[]);
+    let at = |i: usize, j: usize| f64::from(products[i * n + j]);
+    let distance = |i: usize, j: usize| (at(i, i) + at(j, j) - 2.0 * at(i, j)).max(0.0).sqrt();
+    Some((0..n).map(|i| (0..n).map(|j| distance(i, j)).sum()).collect())
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Norm {
+    L1,
+    L2,
+    Linf,
+}
+
+impl Norm {
+    /// The norm that an importance is made of, L2 for those that are made of none.
+    fn of(kind: Importance) -> Norm {
+        match kind {
+            Importance::L1 => Norm::L1,
+            Importance::Linf => Norm::Linf,
+            _ => Norm::L2,
+        }
+    }
+
+    /// What it is called in pictures.
+    fn name(self) -> &'static str {
+        match self {
+            Norm::L1 => "L1",
+            Norm::L2 => "L2",
+            Norm::Linf => "L∞",
+        }
     }
 }
 
@@ -144,19 +239,10 @@ fn norms(t: &Tensor, lane: &Lane, norm: Norm) -> Option<Vec<f64>> {
 }
 
 impl Norm {
-    /// What it is called in pictures.
-    fn name(self) -> &'static str {
-        match self {
-            Norm::L1 | Norm::Random => "L1",
-            Norm::L2 => "L2",
-            Norm::Linf => "L∞",
-        }
-    }
-
     /// The running sum (or maximum) with the elements of `bytes` taken in.
     fn add(self, so_far: f64, bytes: &[u8]) -> f64 {
         match self {
-            Norm::L1 | Norm::Random => so_far + sum(bytes, f32::abs),
+            Norm::L1 => so_far + sum(bytes, f32::abs),
             Norm::L2 => so_far + sum(bytes, |v| v * v),
             Norm::Linf => floats(bytes).fold(so_far, |m, v| {
                 let v = f64::from(v.abs());

@@ -1,0 +1,179 @@
+//! Pruning from start to end: choice, cut, recovery, and these in several steps.
+
+use super::importance::{self, Importance, Moments};
+use super::{Analysis, Choice, GroupReport, PruneError, PruneOptions, PruneReport, params, target};
+use crate::ir::Model;
+use crate::pass::Semantics;
+use crate::recover::{self, Calibration, Kept, Recover, RecoverError, RecoveryReport};
+use crate::verify;
+
+/// Prunes the main graph of a model in place, without calibration data. When nothing is cut, nothing
+/// changes.
+///
+/// # Errors
+/// Before anything was changed.
+pub fn prune(m: &mut Model, o: &PruneOptions) -> Result<PruneReport, PruneError> {
+    prune_with(m, o, None, &[])
+}
+
+/// As [`prune`]; chooses by the calibration data and wins accuracy back from them, by reconstruction
+/// unless the options say otherwise. `dims` are sizes of open dims, for counting.
+///
+/// # Errors
+/// Before anything was changed.
+pub fn prune_with(
+    m: &mut Model,
+    o: &PruneOptions,
+    data: Option<Calibration>,
+    dims: &[(String, i64)],
+) -> Result<PruneReport, PruneError> {
+    let real = data.is_some_and(|c| !c.source.is_synthetic());
+    let method = match (o.recover, data) {
+        (None, Some(_)) if real => Recover::Reconstruct,
+        (None | Some(Recover::None), _) => Recover::None,
+        (Some(_), None) => return Err(PruneError::NoData),
+        (Some(method), Some(_)) => method,
+    };
+    let default = real.then_some(Importance::Reconstruction);
+    let options = PruneOptions { importance: o.importance.or(default), ..o.clone() };
+    let mut run = Run { options, method, data, dims, original: None, kept: Kept::new() };
+    let mut report = PruneReport { params_before: params(&m.graph), ..PruneReport::default() };
+    let mut model = m.clone();
+    let steps = o.iterations.max(1);
+    for step in 1..=steps {
+        let part = step as f64 / steps as f64;
+        run.step(&mut model, part, steps, &mut report)?;
+    }
+    if report.groups.iter().any(|g| g.after < g.before) {
+        *m = model;
+    }
+    report.channels_before = report.groups.iter().map(|g| g.before).sum();
+    report.channels_after = report.groups.iter().map(|g| g.after).sum();
+    report.params_after = params(&m.graph);
+    Ok(report)
+}
+
+struct Run<'a> {
+    options: PruneOptions,
+    method: Recover,
+    data: Option<Calibration<'a>>,
+    dims: &'a [(String, i64)],
+    /// The model before the first step, as the analysis has it.
+    original: Option<Model>,
+    /// What stays of its axes.
+    kept: Kept,
+}
+
+impl Run<'_> {
+    /// One step of several; `part` of the way is done after it.
+    fn step(
+        &mut self,
+        model: &mut Model,
+        part: f64,
+        steps: usize,
+        report: &mut PruneReport,
+    ) -> Result<(), PruneError> {
+        let analysis = Analysis::of(model);
+        let original = self.original.get_or_insert_with(|| analysis.model.clone()).clone();
+        let choice = self.choose(&analysis, &original, part, steps)?;
+        merge(&mut report.groups, analysis.report(&choice));
+        if !choice.gone.contains(&true) {
+            return Ok(());
+        }
+        let mut cut = analysis.cut(&choice)?;
+        if steps == 1 {
+            let (before, groups) = (&analysis.model.graph, &analysis.groups);
+            let kind = self.options.importance();
+            let norms = importance::channel_norms(before, &cut.graph, groups, &choice.gone, kind);
+            report.channels = norms;
+        }
+        then(&mut self.kept, analysis.kept(&choice));
+        if let Some(c) = self.data.filter(|_| self.method != Recover::None) {
+            report.as_cut.get_or_insert_with(|| Box::new(cut.clone()));
+            let recovery = self.recover(&original, &mut cut, c)?;
+            let before = report.recovery.take().and_then(|r| r.sqnr_before);
+            let sqnr_before = before.or(recovery.sqnr_before);
+            report.recovery = Some(RecoveryReport { sqnr_before, ..recovery });
+        }
+        *model = cut;
+        Ok(())
+    }
+
+    fn choose(
+        &self,
+        analysis: &Analysis,
+        original: &Model,
+        part: f64,
+        steps: usize,
+    ) -> Result<Choice, PruneError> {
+        let o = &self.options;
+        let moments: Option<Moments> = match self.data.filter(|_| o.importance().needs_data()) {
+            Some(c) => Some(importance::moments(&analysis.model, &analysis.groups, c)?),
+            None => None,
+        };
+        match o.target() {
+            None => {
+                let ratio = 1.0 - (1.0 - o.ratio).powf(1.0 / steps as f64);
+                let ratio = if steps == 1 { o.ratio } else { ratio };
+                analysis.choose_by(&PruneOptions { ratio, ..o.clone() }, moments.as_ref())
+            }
+            Some((measure, share)) => {
+                let goal = target::Goal {
+                    measure,
+                    share: super::select::check_ratio(share)?.powf(part),
+                    original,
+                    data: self.data,
+                    dims: self.dims,
+                };
+                goal.search(analysis, o, moments.as_ref())
+            }
+        }
+    }
+
+    /// Fits the cut model to the original.
+    fn recover(
+        &self,
+        original: &Model,
+        cut: &mut Model,
+        c: Calibration,
+    ) -> Result<RecoveryReport, RecoverError> {
+        let sqnr = |m: &Model| {
+            let n = c.source.len();
+            let progress = |done| (c.progress)("compare", done, n);
+            let lossy = Semantics::Lossy;
+            let found = verify::compare(original, m, c.engine, c.source, n, lossy, &progress);
+            Some(found.min_sqnr_db()).filter(|db| db.is_finite())
+        };
+        let before = sqnr(cut);
+        let report = recover::recover(original, cut, &self.kept, self.method, c)?;
+        let after = sqnr(cut);
+        Ok(RecoveryReport { sqnr_before: before, sqnr_after: after, ..report })
+    }
+}
+
+/// Takes up what a later step did to the groups.
+fn merge(groups: &mut Vec<GroupReport>, later: Vec<GroupReport>) {
+    if groups.is_empty() {
+        *groups = later;
+        return;
+    }
+    for group in later {
+        if let Some(known) = groups.iter_mut().find(|g| g.name == group.name) {
+            known.after = known.after.min(group.after);
+        }
+    }
+}
+
+/// What stays after a cut of what has stayed so far.
+fn then(kept: &mut Kept, next: Kept) {
+    for (at, next) in next {
+        match kept.get_mut(&at) {
+            Some(so_far) => {
+                *so_far = next.iter().filter_map(|i| so_far.get(*i as usize).copied()).collect();
+            }
+            None => {
+                kept.insert(at, next);
+            }
+        }
+    }
+}
