@@ -27,9 +27,10 @@ def main():
 
     def types(schema, formal):
         constraint = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
-        allowed = tuple(sorted(constraint.get(formal.type_str, [formal.type_str])))
-        short = tuple(t.replace("tensor(", "").replace(")", "", 1) if t.startswith("tensor(") else
-                      t.replace("(tensor(", "(").replace("))", ")", 1) for t in allowed)
+        allowed = constraint.get(formal.type_str, [formal.type_str])
+        short = [t.replace("tensor(", "").replace(")", "", 1) if t.startswith("tensor(") else
+                 t.replace("(tensor(", "(").replace("))", ")", 1) for t in allowed]
+        short = tuple(sorted(short))
         return sets.setdefault(short, len(sets))
 
     def formals(schema, list_of):

@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 pub mod cli;
+pub mod convert;
 pub mod data;
 pub mod diff;
 pub mod engine;

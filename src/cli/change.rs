@@ -109,6 +109,7 @@ fn print(report: &Report, explain: bool) {
         match step {
             StepReport::Edit(e) => super::edit::print(e),
             StepReport::Extract(e) => super::extract::print(e),
+            StepReport::Convert(c) => super::convert::print(c),
             StepReport::Simplify(s) => super::simplify::print(s),
             StepReport::Prune(p) => super::prune::print(p),
             StepReport::Quantize(q) => super::quantize::print(q, explain),

@@ -4,6 +4,7 @@ mod args;
 mod change;
 mod check;
 mod completions;
+mod convert;
 mod diff;
 mod edit;
 mod evaluate;
@@ -43,6 +44,7 @@ enum Command {
     Simplify(Box<simplify::Args>),
     Edit(Box<edit::Args>),
     Extract(Box<extract::Args>),
+    Convert(Box<convert::Args>),
     Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
     Sensitivity(Box<sensitivity::Args>),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Simplify(args) => simplify::run(&args),
         Command::Edit(args) => edit::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Sensitivity(args) => sensitivity::run(&args),

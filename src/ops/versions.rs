@@ -269,6 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn types_are_sorted() {
+        let formals = VERSIONS.values().flatten().flat_map(|v| v.inputs.iter().chain(&v.outputs));
+        for f in formals {
+            assert!(f.types.is_sorted() && !f.types.is_empty(), "{:?}", f.types);
+        }
+        let identity = version_of("Identity", 16).expect("is there");
+        for kind in ["float", "seq(float)", "optional(seq(int64))"] {
+            assert!(identity.inputs[0].types.binary_search(&kind).is_ok(), "{kind}");
+        }
+    }
+
+    #[test]
     fn a_version_says_what_it_takes() {
         let old = version_of("Clip", 10).expect("is there");
         assert_eq!((old.since, old.inputs.len()), (6, 1));

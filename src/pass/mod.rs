@@ -18,7 +18,6 @@ pub use visit::{visit_graphs, visit_model};
 pub use crate::ir::Miss;
 use crate::ir::{Cycle, Graph, Model, OpId, Patch, Violation};
 pub use crate::passes::inline_functions::inline_functions;
-pub use crate::passes::raise_opset::{RaiseError, raise_opset};
 pub use crate::passes::remove_dead::remove_dead;
 
 /// What a rewrite does to the numbers.

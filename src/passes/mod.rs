@@ -83,7 +83,6 @@ pub(crate) mod merge_unsqueezes;
 pub(crate) mod move_reshapes;
 pub(crate) mod move_transposes;
 pub(crate) mod narrow_concat;
-pub(crate) mod raise_opset;
 pub(crate) mod remove_dead;
 pub(crate) mod trim_bodies;
 pub(crate) mod unroll_loops;

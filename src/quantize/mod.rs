@@ -34,10 +34,10 @@ pub use placement::{Decision, Plan, plan};
 pub use report::{QuantizeReport, TensorReport};
 pub use weight_only::{WeightAlgorithm, WeightType};
 
+use crate::convert::{OpsetError, raise_opset};
 use crate::data::Source;
 use crate::engine::{Engine, Progress, RunError};
 use crate::ir::{Graph, Model, OpId, ValueId};
-use crate::pass::{RaiseError, raise_opset};
 use crate::target::{Finding, tensorrt::check_qdq};
 use calibrate::Threshold;
 use collect::{Channels, Collector, Stats, Taps};
@@ -64,7 +64,7 @@ pub enum QuantizeError {
     AlreadyQuantized(String),
     /// The operator set is older than scales along an axis, and the model cannot be converted.
     #[error(transparent)]
-    Opset(#[from] RaiseError),
+    Opset(#[from] OpsetError),
     /// There is nothing to calibrate on.
     #[error("calibration needs at least one sample")]
     NoSamples,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use run::{Done, Progress, Report, SimplifyReport, StepReport, input_sizes, run};
 
+use crate::convert::{ConvertOptions, OpsetError};
 use crate::data::{self, DataOptions};
 use crate::engine::EngineError;
 use crate::pass::{Cx, Limits, PassError, Selection};
@@ -45,6 +46,8 @@ pub enum Step {
     Edit(EditOptions),
     /// Cut a part out.
     Extract(ExtractOptions),
+    /// Take to another version of the operator set.
+    Convert(ConvertOptions),
     /// Simplify.
     Simplify(SimplifyOptions),
     /// Remove channels.
@@ -61,6 +64,7 @@ impl Step {
         match self {
             Step::Edit(_) => "edit",
             Step::Extract(_) => "extract",
+            Step::Convert(_) => "convert",
             Step::Simplify(_) => "simplify",
             Step::Prune(_) => "prune",
             Step::Quantize(_) => "quantize",
@@ -72,7 +76,7 @@ impl Step {
     pub(super) fn effect(&self) -> Effect {
         match self {
             Step::Edit(_) | Step::Extract(_) => Effect::Interface,
-            Step::Simplify(_) => Effect::Exact,
+            Step::Convert(_) | Step::Simplify(_) => Effect::Exact,
             Step::Prune(_) | Step::Quantize(_) | Step::Precision(_) => Effect::Lossy,
         }
     }
@@ -176,6 +180,9 @@ pub enum RecipeError {
     /// The model cannot be edited that way.
     #[error(transparent)]
     Surgery(#[from] SurgeryError),
+    /// The model cannot be taken to the version of the operator set.
+    #[error(transparent)]
+    Convert(#[from] OpsetError),
     /// Pruning failed.
     #[error(transparent)]
     Prune(#[from] prune::PruneError),

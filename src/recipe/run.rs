@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Effect, Recipe, RecipeError, SimplifyOptions, Step};
+use crate::convert::{self, ConvertReport};
 use crate::data::{self, DataOptions, Source};
 use crate::engine::{self, Engine};
 use crate::evaluate::{self, Evaluation};
@@ -63,6 +64,8 @@ pub enum StepReport {
     Edit(EditReport),
     /// What was cut out.
     Extract(ExtractReport),
+    /// What was converted.
+    Convert(ConvertReport),
     /// Which passes fired, and how often.
     Simplify(SimplifyReport),
     /// Which channels went.
@@ -218,6 +221,7 @@ impl Runner<'_> {
         Ok(match step {
             Step::Edit(o) => StepReport::Edit(surgery::edit(model, o)?),
             Step::Extract(o) => StepReport::Extract(surgery::extract(model, o)?),
+            Step::Convert(o) => StepReport::Convert(convert::convert(model, o)?),
             Step::Simplify(o) => StepReport::Simplify(simplify(model, o, self.recipe.explain)?),
             Step::Prune(o) => StepReport::Prune(self.prune(model, o)?),
             Step::Quantize(o) => {

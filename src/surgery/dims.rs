@@ -323,12 +323,12 @@ fn set_shape(g: &mut Graph, v: ValueId, shape: &Shape) {
 /// declarations. With `anew`, no other shape that stood there before is trusted.
 pub(super) fn settle(m: &mut Model, anew: bool) {
     let opset = m.default_opset();
-    let mut declared: Vec<(ValueId, Shape)> = Vec::new();
+    let mut declared: Vec<(ValueId, Option<Shape>)> = Vec::new();
     for v in m.graph.outputs().to_vec() {
         let value = m.graph.value(v);
-        let shape = value.file_ty.as_ref().or(value.ty.as_ref()).and_then(|t| t.as_tensor());
-        if let Some(shape) = shape.and_then(|t| t.shape.clone()) {
-            declared.push((v, shape));
+        let tensor = value.file_ty.as_ref().or(value.ty.as_ref()).and_then(|t| t.as_tensor());
+        if let Some(tensor) = tensor.filter(|t| t.shape.is_some() || anew) {
+            declared.push((v, tensor.shape.clone()));
         }
     }
     if anew {
@@ -339,11 +339,14 @@ pub(super) fn settle(m: &mut Model, anew: bool) {
         if m.graph.is_input(v) || m.graph.is_const(v) {
             continue;
         }
-        let new = m.graph.value(v).shape().filter(|s| s.len() == old.len()).cloned();
-        let shape = match new {
-            Some(new) => old.iter().zip(new).map(|(o, n)| declare(o, n, anew)).collect(),
-            None if anew => old.iter().map(|o| declare(o, Dim::Unknown, true)).collect(),
-            None => old,
+        let new = m.graph.value(v).shape().cloned();
+        let shape = match (old, new) {
+            (Some(old), Some(new)) if old.len() == new.len() => {
+                old.iter().zip(new).map(|(o, n)| declare(o, n, anew)).collect()
+            }
+            (Some(old), None) => old.iter().map(|o| declare(o, Dim::Unknown, anew)).collect(),
+            (_, Some(new)) => new,
+            (None, None) => continue,
         };
         set_shape(&mut m.graph, v, &shape);
     }
@@ -360,7 +363,7 @@ fn declare(old: &Dim, new: Dim, anew: bool) -> Dim {
 }
 
 /// Drops the shapes that ops are said to make, in bodies too.
-fn forget(g: &mut Graph, outermost: bool) {
+pub(super) fn forget(g: &mut Graph, outermost: bool) {
     for v in g.values().collect::<Vec<_>>() {
         let keeps = g.initializer(v).is_some() || (outermost && g.is_input(v));
         if !keeps {

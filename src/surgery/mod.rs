@@ -9,6 +9,7 @@ mod dims;
 mod extract;
 mod names;
 mod outputs;
+mod place;
 
 use serde::{Deserialize, Serialize};
 

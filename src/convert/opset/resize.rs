@@ -24,7 +24,7 @@ pub(super) fn from_upsample(s: &mut Step) -> Result<(), Why> {
         s.set_attr("mode", "linear");
     }
     // Its scales are at least 1, even where they are not known.
-    if !matches!(s.node().str("mode"), Some("linear")) {
+    if !matches!(s.node().str("mode"), Some("linear")) && s.to > 10 {
         s.set_attr("nearest_mode", "floor");
     }
     s.rename("Resize");

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::ir::{AttrValue, DType, Graph, Op, OpId, Shape, Tensor, ValueId};
+use crate::ir::{AttrValue, DType, Dim, Graph, Op, OpId, Shape, Tensor, ValueId, known_sizes};
 
 /// What is in the way.
 pub(super) type Why = Cow<'static, str>;
@@ -15,6 +15,8 @@ pub(super) struct Step<'g> {
     pub op: OpId,
     /// The version that the model goes to in the end.
     pub to: i64,
+    /// The neighbouring version that this step goes to: what is made must be right there.
+    pub at: i64,
 }
 
 impl Step<'_> {
@@ -28,6 +30,39 @@ impl Step<'_> {
 
     pub fn shape(&self, slot: usize) -> Option<&Shape> {
         self.g.value(self.g.operand(self.op, slot)?).shape()
+    }
+
+    pub fn rank(&self, slot: usize) -> Option<usize> {
+        self.shape(slot).map(Vec::len)
+    }
+
+    /// The value in an operand slot.
+    pub fn operand(&self, slot: usize) -> Result<ValueId, Why> {
+        self.g.operand(self.op, slot).ok_or_else(|| format!("it has no operand {slot}").into())
+    }
+
+    /// Result `slot` is there and something reads it.
+    pub fn is_read(&self, slot: usize) -> bool {
+        self.g.result(self.op, slot).is_some_and(|v| !self.g.is_unused(v))
+    }
+
+    /// Shape of a result.
+    pub fn result_shape(&self, slot: usize) -> Option<&Shape> {
+        self.g.value(self.g.result(self.op, slot)?).shape()
+    }
+
+    /// Sizes of a result, when all are known.
+    pub fn result_sizes(&self, slot: usize) -> Option<Vec<usize>> {
+        known_sizes(self.result_shape(slot)?)
+    }
+
+    /// The integers in an operand, when they are known.
+    pub fn ints(&self, slot: usize) -> Option<Vec<i64>> {
+        if let Some(t) = self.tensor(slot) {
+            return t.to_i64();
+        }
+        let value = self.g.value(self.g.operand(self.op, slot)?);
+        value.sym.as_ref()?.iter().map(Dim::known).collect()
     }
 
     pub fn has(&self, slot: usize) -> bool {
@@ -81,6 +116,50 @@ impl Step<'_> {
         let operands: Vec<_> = [inner].iter().chain(others).copied().map(Some).collect();
         self.g.add_op(op, &operands, &[Some(result)], Some(self.op));
         Ok(())
+    }
+
+    /// A new op before this one that makes a value which is there already.
+    pub fn add_into(&mut self, op: Op, operands: &[ValueId], result: ValueId) {
+        let operands: Vec<_> = operands.iter().copied().map(Some).collect();
+        self.g.add_op(op, &operands, &[Some(result)], Some(self.op));
+    }
+
+    /// A new op makes the first result from now on, under the name of this one, which goes.
+    pub fn finish(&mut self, op: Op, operands: &[ValueId]) -> Result<(), Why> {
+        let result = self.g.result(self.op, 0).ok_or("it has no result")?;
+        let op = op.named(self.node().name.clone());
+        self.add_into(op, operands, result);
+        let read: Vec<ValueId> = self.g.reads(self.op).collect();
+        self.g.remove_op(self.op);
+        self.g.remove_dead(read);
+        Ok(())
+    }
+
+    /// A scalar of the element type of operand `slot`.
+    pub fn scalar_like(&mut self, slot: usize, what: &str, value: f32) -> Result<ValueId, Why> {
+        let dtype = self.dtype(slot).ok_or("the element type of its input is not known")?;
+        let tensor = Tensor::from_f32(dtype, &[], &[value]).ok_or("its type is no float")?;
+        Ok(self.constant(what, tensor))
+    }
+
+    /// Moves a constant operand of integers into an attribute, and drops its slot, which must be
+    /// the last; false when it is absent.
+    pub fn operand_to_ints(&mut self, slot: usize, attr: &str) -> Result<bool, Why> {
+        if !self.has(slot) {
+            self.g.truncate_operands(self.op, slot);
+            return Ok(false);
+        }
+        let ints = self.ints(slot).ok_or_else(|| format!("its {attr} are not constant"))?;
+        self.drop_operand(slot);
+        self.set_attr(attr, ints);
+        Ok(true)
+    }
+
+    /// Drops operand slots from `slot` on.
+    pub fn drop_operand(&mut self, slot: usize) {
+        let read = self.g.operands(self.op).into_iter().skip(slot).flatten().collect();
+        self.g.truncate_operands(self.op, slot);
+        self.g.remove_dead(read);
     }
 
     /// Moves an attribute of integers into an operand slot; false when it is absent.

@@ -1,7 +1,7 @@
 //! What changed in the operators, version by version. Whatever is not listed only grew.
 
 use super::step::{Step, Why};
-use super::{early, resize};
+use super::{down, early, resize};
 use crate::ir::{Dim, Op, Tensor};
 use crate::ops::normalize_axis;
 
@@ -78,6 +78,10 @@ static ADAPTERS: &[(i64, &str, Adapter)] = &[
     (20, "DFT", dft),
     (20, "GridSample", grid_sample),
     (21, "GroupNormalization", group_norm),
+    (22, "AveragePool", down::no_window_on_pads),
+    (22, "LpPool", down::no_window_on_pads),
+    (22, "MaxPool", down::no_window_on_pads),
+    (24, "Attention", down::no_products),
 ];
 
 /// The adapter of an operator for a version, if anything changed.
@@ -108,6 +112,7 @@ fn no_mask(s: &mut Step) -> Result<(), Why> {
 }
 
 fn ratio_to_operand(s: &mut Step) -> Result<(), Why> {
+    no_mask(s)?;
     s.own_attr("ratio")?;
     if let Some(ratio) = s.node().float("ratio") {
         s.set_constant(1, "ratio", Tensor::scalar(ratio));
