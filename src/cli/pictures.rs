@@ -164,6 +164,11 @@ fn in_a_line(step: &StepReport) -> String {
     match step {
         StepReport::Edit(e) => format!("edit: {}", e.changes.join("; ")),
         StepReport::Extract(e) => format!("extract: {} of {} nodes", e.nodes, e.nodes_before),
+        StepReport::Convert(c) => {
+            let rewritten: usize = c.rewritten.iter().map(|r| r.count).sum();
+            let (from, to) = c.opset;
+            format!("convert: operator set {from} to {to}, {rewritten} ops rewritten")
+        }
         StepReport::Simplify(s) => {
             let fired = s.passes.iter().map(|(name, times, _)| format!("{name} {times}"));
             let fired: Vec<String> = fired.collect();

@@ -27,10 +27,11 @@ use serde::Serialize;
 pub use emulate::emulate;
 pub use options::PrecisionOptions;
 
+use crate::convert::{OpsetError, raise_opset};
 use crate::data::Source;
 use crate::engine::{Engine, Progress, RunError};
 use crate::ir::{DType, Graph, Model, OpId, ValueId};
-use crate::pass::{RaiseError, inline_functions, raise_opset};
+use crate::pass::inline_functions;
 use crate::quantize::QuantizeError;
 use crate::quantize::observe::Range;
 
@@ -185,7 +186,7 @@ fn prepare(m: &mut Model, half: DType, report: &mut PrecisionReport) {
         }
     });
     if need > opset {
-        let raised: Result<(), RaiseError> = raise_opset(m, need);
+        let raised: Result<(), OpsetError> = raise_opset(m, need);
         match raised {
             Ok(()) => report.raised_to = Some(need),
             Err(e) => report.warnings.push(format!("the operator set stays at {opset}: {e}")),

@@ -32,7 +32,8 @@ impl Place {
 
     /// The place after a reshape from `from` to `to`, both with `batch` samples. A reshape keeps the
     /// order of elements, so the samples lie in any axis of `to` that cuts the elements alike; where
-    /// sizes of 1 leave a choice, an axis of their own wins, then the same axis, then the first.
+    /// sizes of 1 leave a choice, an axis of their own wins, best the same; then one that is not
+    /// the last, where features lie; then one that keeps whole samples beside each other.
     pub fn reshaped(&self, from: &[Dim], to: &[Dim], batch: &Dim) -> Option<Place> {
         let zero = |d: &Dim| *d == Dim::Known(0) || !d.is_some();
         if from.iter().chain(to).any(zero) || !Dim::product(from).same(&Dim::product(to)) {
@@ -47,7 +48,11 @@ impl Place {
             place.len(batch).same(&to[axis]).then_some(place)
         };
         let alone = |p: &Place| p.outer == ONE && p.inner == ONE;
-        let rank = |p: &Place| (!alone(p), alone(p) && p.axis != self.axis, p.axis);
+        let last = |axis: usize, sizes: &[Dim]| axis + 1 == sizes.len();
+        let rank = |p: &Place| {
+            let among_features = last(p.axis, to) && !last(self.axis, from);
+            (!alone(p), alone(p) && p.axis != self.axis, among_features, p.outer != ONE, p.axis)
+        };
         (0..to.len()).filter_map(fit).min_by_key(rank)
     }
 }
@@ -129,18 +134,21 @@ mod tests {
         assert_eq!(after(&place(0, 1, 3), &[6, 4], &[2, 3, 2, 2], 2), Some(place(0, 1, 1)));
         assert_eq!(after(&Place::alone(1), &[3, 2, 4], &[6, 4], 2), Some(place(0, 3, 1)));
         assert_eq!(after(&Place::alone(1), &[197, 1, 768], &[197, 768], 1), Some(place(0, 197, 1)));
+        let split = after(&Place::alone(1), &[197, 1, 768], &[197, 12, 64], 1);
+        assert_eq!(split, Some(place(1, 1, 12)));
         assert_eq!(after(&first, &[1, 5], &[1, 1, 5], 1), Some(place(0, 1, 1)));
         assert_eq!(after(&first, &[2, 6], &[3, 4], 2), None);
     }
 
     #[test]
     fn other_sizes_may_be_open() {
-        let seq = Dim::symbol("seq");
-        let wide = vec![2.into(), seq.clone(), 12.into()];
-        let split = vec![2.into(), seq.clone(), 3.into(), 4.into()];
-        assert_eq!(Place::alone(0).reshaped(&wide, &split, &2.into()), Some(Place::alone(0)));
-        let flat = vec![&seq * &2.into(), 12.into()];
+        let (seq, known) = (Dim::symbol("seq"), |n: i64| Dim::Known(n));
+        let wide = vec![known(2), seq.clone(), known(12)];
+        let split = vec![known(2), seq.clone(), known(3), known(4)];
+        let two = known(2);
+        assert_eq!(Place::alone(0).reshaped(&wide, &split, &two), Some(Place::alone(0)));
+        let flat = vec![&seq * &known(2), known(12)];
         let merged = Place { axis: 0, outer: ONE, inner: seq };
-        assert_eq!(Place::alone(0).reshaped(&wide, &flat, &2.into()), Some(merged));
+        assert_eq!(Place::alone(0).reshaped(&wide, &flat, &two), Some(merged));
     }
 }

@@ -187,3 +187,52 @@ fn nodes_get_names_of_their_own() {
     let names: Vec<&str> = m.graph.order().iter().map(|op| m.graph.op(*op).name.as_str()).collect();
     assert_eq!(names, ["Relu_0", "Relu_1", "Concat_0", "Add_0", "Neg_0"]);
 }
+
+fn opened(m: &Model) -> Result<Model, SurgeryError> {
+    edited(m, EditOptions { dynamic_batch: Some("n".to_owned()), ..EditOptions::default() })
+}
+
+#[test]
+fn a_batch_opens_where_samples_stay_apart() {
+    let m = model(
+        "float[1,4,6] x",
+        "float[1,24] y",
+        "s = Constant <value_ints = [4, 3, 2]> () t = Constant <value_ints = [1, 24]> ()
+         c = Constant <value = float[1,4,6] {0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0,
+             10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0}> ()
+         a = Add (x, c) b = Reshape (a, s) d = Transpose <perm = [0, 2, 1]> (b) y = Reshape (d, t)",
+    );
+    let m = opened(&m).expect("opens");
+    assert_eq!(ports(&m.graph), ["x float[n,4,6]", "y float[n,24]"]);
+    let joined = model(
+        "float[1,4,6] x",
+        "float[1,5,6] y",
+        "c = Constant <value = float[1,1,6] {1.0, 2.0, 3.0, 4.0, 5.0, 6.0}> ()
+         y = Concat <axis = 1> (c, x)",
+    );
+    let m = opened(&joined).expect("opens");
+    assert_eq!(ports(&m.graph), ["x float[n,4,6]", "y float[n,5,6]"]);
+    assert!(printed(&m).contains("Expand"), "{}", printed(&m));
+}
+
+#[test]
+fn a_batch_stays_closed_where_samples_meet() {
+    for (body, what) in [
+        ("y = Softmax <axis = 0> (x)", "mixes samples"),
+        ("y = ReduceMean <axes = [0]> (x)", "mixes samples"),
+        ("s = Constant <value_ints = [0]> () y = Gather <axis = 0> (x, s)", "picks"),
+        ("c = Constant <value = float[2,1] {1.0, 2.0}> () y = Mul (x, c)", "for each sample"),
+        ("t = Transpose (x) y = MatMul (t, x)", "sums over samples"),
+        ("y = Concat <axis = 0> (x, x)", "mixes samples"),
+        ("y = custom.Op (x)", "not known"),
+        ("c = Shape (x) f = Cast <to = 1> (c) y = ReduceMax (f)", "number of samples"),
+    ] {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17, \"custom\": 1]>
+             g (float[2,3] x) => (float[] y) {{ {body} }}"
+        );
+        let m = text::parse(&text).expect(body);
+        let error = opened(&m).expect_err(body).to_string();
+        assert!(error.contains(what), "{body}: {error}");
+    }
+}

@@ -15,7 +15,10 @@ static ADAPTERS: &[(i64, &str, Adapter)] = &[
     (2, "Pad", |s| s.rename_attr("paddings", "pads")),
     (2, "Split", early::split),
     (4, "Concat", early::concat),
-    (5, "Reshape", |s| s.ints_to_operand("shape", 1).map(drop)),
+    (5, "Reshape", |s| {
+        s.drop_attr("consumed_inputs")?;
+        s.ints_to_operand("shape", 1).map(drop)
+    }),
     (6, "Cast", early::cast),
     (6, "Tile", early::tile),
     (7, "Add", early::broadcast),

@@ -190,7 +190,7 @@ fn convert_graph(g: &mut Graph, from: i64, to: i64, counts: &mut Counts) -> Resu
     if from == to {
         return Ok(());
     }
-    if from < 1 || from > NEWEST_OPSET {
+    if !(1..=NEWEST_OPSET).contains(&from) {
         return Err(OpsetError::Version { from, to });
     }
     infer_graph(g, from, &mut |_, _| {});

@@ -169,13 +169,20 @@ pub(super) fn split_sizes(s: &mut Step) -> Result<(), Why> {
     s.drop_attr("num_outputs")
 }
 
+/// Before version 14 a size of 0 copied that of the input: no matter where that is the same size.
 pub(super) fn no_zero_size(s: &mut Step) -> Result<(), Why> {
     s.own_attr("allowzero")?;
     if s.node().int_or("allowzero", 0) != 0 {
-        let shape =
-            s.ints(1).ok_or("its shape is not constant, and 0 would mean something else")?;
-        if shape.contains(&0) {
-            return Err("a size of 0 would mean something else".into());
+        const UNKNOWN: &str = "its shape is not known, and 0 would mean something else";
+        let v = s.operand(1)?;
+        let symbolic = s.g.value(v).sym.as_ref().map(|e| e.to_vec());
+        let constant = s.ints(1).map(|e| e.into_iter().map(Dim::Known).collect());
+        let shape: Vec<Dim> = constant.or(symbolic).ok_or(UNKNOWN)?;
+        let copied =
+            |i: usize| s.shape(0).and_then(|x| x.get(i)).is_some_and(|d| d.same(&shape[i]));
+        let safe = |i: usize| shape[i].known().is_some_and(|n| n != 0) || copied(i);
+        if !(0..shape.len()).all(|i| safe(i) || shape[i].at_least(1)) {
+            return Err(UNKNOWN.into());
         }
     }
     s.drop_attr("allowzero")
