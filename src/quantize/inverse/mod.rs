@@ -27,7 +27,7 @@ pub struct Stripped {
 /// Turns a model into float, in place.
 pub fn strip(m: &mut Model) -> Stripped {
     // Clip has its bounds as operands from version 11 on.
-    if m.default_opset() < 11 && crate::pass::raise_opset(m, 11).is_err() {
+    if m.default_opset() < 11 && crate::convert::raise_opset(m, 11).is_err() {
         return Stripped::default();
     }
     crate::pass::visit_model(m, &mut |g, _| crate::passes::lift_constants::lift(g));
