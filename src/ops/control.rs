@@ -54,10 +54,14 @@ fn loop_states(op: &Op) -> usize {
 }
 
 fn loop_inputs(cx: &InferCx) -> Vec<Option<Type>> {
-    let mut types = vec![
-        Some(Type::tensor(DType::I64, Vec::new())),
-        Some(Type::tensor(DType::Bool, Vec::new())),
-    ];
+    // Scalars, or, as runtimes allow where the body declares it, vectors of one element.
+    let shape = |i: usize| {
+        let body = cx.op().bodies.first();
+        let rank = body.and_then(|b| b.value(*b.inputs().get(i)?).rank());
+        if rank == Some(1) { vec![Dim::Known(1)] } else { Vec::new() }
+    };
+    let mut types =
+        vec![Some(Type::tensor(DType::I64, shape(0))), Some(Type::tensor(DType::Bool, shape(1)))];
     types.extend((0..loop_states(cx.op())).map(|k| cx.ty(k + 2).cloned()));
     types
 }
