@@ -11,7 +11,8 @@ agree         element types, ranks and sizes are the expected ones
 more precise  and some are known here that the case leaves open
 unknown       some that the case knows are open here
 wrong         some contradict
-rejects       the case expects an error: the model is invalid
+rejects       the case expects an error, or asks onnx for something else than types
+disputed      the reference and ONNX Runtime say otherwise
 
 Exit code 1 when anything is wrong. Needs onnx and pytest; builds the example.
 """
@@ -33,12 +34,15 @@ class Recorder:
 
     def __init__(self):
         self.cases, self.counts, self.current = [], collections.Counter(), ""
+        self.rejected = set()
 
     def pytest_collection_modifyitems(self, items):
         for module in {item.module for item in items}:
             base = module.TestShapeInferenceHelper
             base._assert_inferred = lambda test, model, expected, **kwargs: self.record(model, expected, kwargs)
             base._inferred = lambda test, model, **kwargs: self.reject(model, kwargs)
+        # Cases of malformed models may bring an older onnx down: it is not asked.
+        onnx.shape_inference.infer_shapes = lambda model, *_, **__: self.reject(model, {})
         self.items = len(items)
 
     def pytest_runtest_setup(self, item):
@@ -47,6 +51,8 @@ class Recorder:
     def pytest_runtest_logreport(self, report):
         if report.when == "call":
             self.counts[report.outcome] += 1
+            if "DID NOT RAISE" in report.longreprtext:
+                self.rejected.add(self.current)
 
     def record(self, model, expected, kwargs):
         kwargs.pop("data_prop", None)
@@ -60,7 +66,8 @@ class Recorder:
         kwargs.pop("data_prop", None)
         if isinstance(model, onnx.GraphProto):
             model = helper.make_model(model, **kwargs)
-        self.cases.append((self.current, model, None))
+        if isinstance(model, onnx.ModelProto):
+            self.cases.append((self.current, model, None))
         raise onnx.shape_inference.InferenceError("as the case may expect")
 
 
@@ -80,7 +87,10 @@ def main():
             paths.append(os.path.join(folder, f"{i}.onnx"))
             onnx.save(model, paths[-1])
         for (name, model, expected), result in zip(recorder.cases, run_lines(program, paths)):
-            if expected is None:
+            if name.split("[")[0] in DISPUTED:
+                counts["disputed"] += 1
+                continue
+            if expected is None or name in recorder.rejected:
                 findings = bool(result is None or "error" in result or result["findings"])
                 counts["rejects, found here too" if findings else "rejects, not found here"] += 1
                 continue
@@ -102,6 +112,10 @@ def main():
     return 1 if counts["wrong"] else 0
 
 
+# Cases whose expectation onnx's own reference and ONNX Runtime contradict.
+DISPUTED = {
+    "test_stft_reals",  # `onesided` is 1 by default, so that the last axis but one has 3 elements
+}
 ORDER = ["agree", "finer", "coarser", "wrong"]
 
 
