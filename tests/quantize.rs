@@ -12,6 +12,8 @@ mod modelopt;
 mod modes;
 #[path = "quantize/placement.rs"]
 mod placement;
+#[path = "quantize/recover.rs"]
+mod recover;
 #[path = "quantize/residual.rs"]
 mod residual;
 #[path = "quantize/targets.rs"]

@@ -31,11 +31,11 @@ impl Pictures {
             let parts = plot.rsplit_once('=').filter(|(chart, _)| !chart.is_empty());
             let (chart, file) = parts
                 .with_context(|| format!("--plot {plot}: write it as CHART=FILE.svg or .png"))?;
-            let alone = ["size", "macs", "sqnr"].contains(&chart);
+            let alone = ["size", "macs", "sqnr", "sensitivity"].contains(&chart);
             anyhow::ensure!(
                 alone || chart.starts_with("channels:") || chart.starts_with("histogram:"),
-                "there is no chart {chart:?}: there are size, macs, sqnr, channels:LAYER and \
-                 histogram:TENSOR"
+                "there is no chart {chart:?}: there are size, macs, sqnr, sensitivity, \
+                 channels:LAYER and histogram:TENSOR"
             );
             let file = PathBuf::from(file);
             let known = file.extension().is_some_and(|e| e == "svg" || e == "png");
@@ -125,7 +125,10 @@ pub(super) fn page<'a>(
     for step in &report.steps {
         match step {
             StepReport::Prune(p) => charts.extend(page::channels(&p.channels)),
-            StepReport::Quantize(q) => charts.extend(page::activations(&q.tensors)),
+            StepReport::Quantize(q) => {
+                charts.extend(q.search.iter().filter_map(|s| page::sensitivity(&s.ranking)));
+                charts.extend(page::activations(&q.tensors));
+            }
             // The others have no charts of their own.
             _ => {}
         }

@@ -76,4 +76,27 @@ fn print_calibrated(report: &QuantizeReport) {
         report.samples,
         report.calibration_seconds,
     );
+    for r in &report.recovery {
+        let verdict = if r.kept { "" } else { ", left out" };
+        say!(
+            "  {}: {} places, SQNR {:.2} -> {:.2} dB{verdict}, {:.1} s",
+            r.method,
+            r.sites,
+            r.sqnr_before,
+            r.sqnr_after,
+            r.seconds,
+        );
+    }
+    if let Some(search) = &report.search {
+        say!(
+            "  {:?} drop {:.3} -> {:.3} (at most {}), {} layers in float, {} variants, {:.1} s",
+            search.metric,
+            search.drop_before,
+            search.drop_after,
+            search.max_drop,
+            search.float.len(),
+            search.tried,
+            search.seconds,
+        );
+    }
 }

@@ -240,7 +240,7 @@ pub(crate) fn observe_ranges(
 }
 
 /// Hands out the elements of a float32 tensor, copied when they are not aligned.
-fn with_f32(tensor: &Tensor, f: &mut dyn FnMut(&[f32])) {
+pub(super) fn with_f32(tensor: &Tensor, f: &mut dyn FnMut(&[f32])) {
     if tensor.dtype() != crate::ir::DType::F32 {
         return;
     }

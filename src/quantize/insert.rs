@@ -63,7 +63,13 @@ fn channel_layout(dims: &[usize], axis: Option<usize>) -> (usize, usize) {
     }
 }
 
-fn for_each_row(data: &[f32], channels: usize, inner: usize, f: &mut dyn FnMut(usize, &[f32])) {
+/// Calls `f` with the channel and the elements of each run of elements of one channel.
+pub(super) fn for_each_row(
+    data: &[f32],
+    channels: usize,
+    inner: usize,
+    f: &mut dyn FnMut(usize, &[f32]),
+) {
     for (i, row) in data.chunks_exact(inner).enumerate() {
         f(i % channels, row);
     }

@@ -18,6 +18,7 @@ pub mod observe;
 mod options;
 mod payload;
 pub mod placement;
+mod recover;
 mod report;
 mod sensitivity;
 mod weight_only;
@@ -31,6 +32,7 @@ pub use options::{ConvTransposeAxis, Profile, QuantizeOptions};
 pub use payload::Payload;
 pub(crate) use placement::is_shape_arithmetic;
 pub use placement::{Decision, Plan, plan};
+pub use recover::{Equalize, LayerNoise, Metric, Recovery, Search, noise_by_layer};
 pub use report::{QuantizeReport, TensorReport};
 pub use weight_only::{WeightAlgorithm, WeightType};
 
@@ -98,6 +100,9 @@ pub enum QuantizeError {
     /// There is nothing to take apart.
     #[error("the model is not quantized")]
     NotQuantized,
+    /// A goal for accuracy, but no scores.
+    #[error("the first output is no matrix of scores [N, C]; --metric sqnr or cosine needs none")]
+    NoScores,
     /// What was written breaks TensorRT's rules: a bug in Lapidary.
     #[error("the quantized model breaks rule {} at {} ({}); please report this with the model", .0.id, .0.node, .0.why)]
     Illegal(Box<Finding>),
@@ -200,7 +205,12 @@ fn quantize_static(
     }
     let calibrated = match calibration {
         Calibration::Data { engine, data, progress } => {
+            recover(m, &mut plan, o, &mut report, (*engine, *data))?;
             report.mac_share = cost::mac_share(&m.graph, &plan, *data);
+            if plan.pairs.is_empty() {
+                report.bytes_after = report.bytes_before;
+                return Ok(report);
+            }
             let start = Instant::now();
             let calibrated = calibrate_plan(m, &plan, o, *engine, *data, progress)?;
             report.calibration_seconds = start.elapsed().as_secs_f64();
@@ -225,6 +235,30 @@ fn quantize_static(
     report.quantized_weights = insert::insert(&mut m.graph, &plan, &amax, o);
     report.bytes_after = cost::constant_bytes(&m.graph);
     finish(m, o, report)
+}
+
+/// Rewrites model and plan so that less is lost, and tells of it in the report.
+fn recover(
+    m: &mut Model,
+    plan: &mut Plan,
+    o: &QuantizeOptions,
+    report: &mut QuantizeReport,
+    (engine, data): (&dyn Engine, &dyn Source),
+) -> Result<(), QuantizeError> {
+    if o.payload == Payload::Int8 {
+        report.recovery = recover::recover(m, plan, o, engine, data)?;
+        report.recovery_seconds = report.recovery.iter().map(|r| r.seconds).sum();
+    }
+    report.search = recover::meet_goal(m, plan, o, engine, data)?;
+    report.ops.clone_from(&plan.decisions);
+    report.quantized_ops = plan.quantized_count();
+    if report.search.as_ref().is_some_and(|s| !s.met) {
+        report.warnings.push("the goal of --max-drop is not met".into());
+    }
+    if plan.pairs.is_empty() {
+        report.warnings.push("nothing can be quantized within --max-drop".into());
+    }
+    Ok(())
 }
 
 /// Nothing is written that the linter rejects, unless it is for another runtime.

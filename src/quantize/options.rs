@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
+use super::recover::{Equalize, Metric};
 use super::payload::Payload;
 use super::weight_only::{WeightAlgorithm, WeightType};
 
@@ -81,6 +82,16 @@ pub struct QuantizeOptions {
     /// Axis along which weights of ConvTranspose get scales
     #[arg(long, value_enum, default_value_t = ConvTransposeAxis::None)]
     pub convtranspose_axis: ConvTransposeAxis,
+    /// Rescale channels of activations, so that the quiet ones keep more levels; kept only if the
+    /// outputs on calibration data gain by it
+    #[arg(long, value_enum, default_value_t = Equalize::Insert)]
+    pub equalize: Equalize,
+    /// Keep the fewest layers in float that let the metric drop by at most X
+    #[arg(long, value_name = "X")]
+    pub max_drop: Option<f64>,
+    /// What --max-drop is about
+    #[arg(long, value_enum, default_value_t = Metric::Sqnr)]
+    pub metric: Metric,
     /// Do not correct biases for the mean error of rounded weights
     #[arg(long)]
     pub no_bias_correction: bool,
@@ -135,6 +146,9 @@ impl Default for QuantizeOptions {
             attention: false,
             disable_rule: Vec::new(),
             convtranspose_axis: ConvTransposeAxis::None,
+            equalize: Equalize::Insert,
+            max_drop: None,
+            metric: Metric::Sqnr,
             no_bias_correction: false,
             float_weights: false,
             ranges: None,

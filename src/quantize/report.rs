@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::calibrate::Method;
 use super::observe::Range;
 use super::placement::Decision;
+use super::recover::{Recovery, Search};
 
 /// One activation that got a Q/DQ pair.
 #[derive(Clone, Debug, Serialize)]
@@ -53,6 +54,12 @@ pub struct QuantizeReport {
     pub bytes_after: usize,
     /// Biases corrected for the rounding of weights.
     pub corrected_biases: usize,
+    /// What each method of recovery gained.
+    pub recovery: Vec<Recovery>,
+    /// How the goal for accuracy was met, where there is one.
+    pub search: Option<Search>,
+    /// Seconds that recovery took.
+    pub recovery_seconds: f64,
     /// Calibration samples used.
     pub samples: usize,
     /// Seconds that calibration took.

@@ -128,13 +128,25 @@ pub fn rules() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// # Errors
 /// When a pattern is no glob or a rule to be disabled does not exist.
 pub fn plan(g: &Graph, o: &QuantizeOptions) -> Result<Plan, QuantizeError> {
+    plan_except(g, o, &BTreeSet::new())
+}
+
+/// As [`plan`], with some linear ops kept in float.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn plan_except(
+    g: &Graph,
+    o: &QuantizeOptions,
+    float: &BTreeSet<OpId>,
+) -> Result<Plan, QuantizeError> {
     let unknown = o.disable_rule.iter().find(|d| !rules().any(|r| r.0.eq_ignore_ascii_case(d)));
     if let Some(name) = unknown {
         let valid = rules().map(|r| r.0).collect::<Vec<_>>().join(", ");
         return Err(QuantizeError::UnknownRule { name: name.clone(), valid });
     }
     let mut plan = Plan::default();
-    anchor(g, o, &mut plan)?;
+    anchor(g, o, float, &mut plan)?;
     if o.profile == Profile::OnnxruntimeCpu {
         results(g, &mut plan);
     }
@@ -177,7 +189,12 @@ fn results(g: &Graph, plan: &mut Plan) {
 }
 
 /// Decides on every linear op and places pairs on the inputs of those that are quantized.
-fn anchor(g: &Graph, o: &QuantizeOptions, plan: &mut Plan) -> Result<(), QuantizeError> {
+fn anchor(
+    g: &Graph,
+    o: &QuantizeOptions,
+    float: &BTreeSet<OpId>,
+    plan: &mut Plan,
+) -> Result<(), QuantizeError> {
     let globs = veto::Globs::new(o)?;
     let ops: Vec<Linear> = g.order().into_iter().filter_map(|op| linear(g, op)).collect();
     // MatMuls of two activations are no layers: the first and last N are counted without them.
@@ -187,7 +204,8 @@ fn anchor(g: &Graph, o: &QuantizeOptions, plan: &mut Plan) -> Result<(), Quantiz
     for op in &ops {
         let case =
             veto::Case { g, op, at: (layer, layers), heads: &heads, options: o, globs: &globs };
-        let vetoed = veto::veto(&case);
+        let accuracy = || ("accuracy", "kept in float to meet --max-drop".to_owned());
+        let vetoed = veto::veto(&case).or_else(|| float.contains(&op.op).then(accuracy));
         layer += usize::from(op.rule != "W5");
         if vetoed.is_none() {
             plan.read(op.input, op.op, op.input_slot, op.rule);
@@ -243,6 +261,20 @@ impl Plan {
         let pairs = &self.pairs;
         self.scale_groups.iter_mut().for_each(|s| s.retain(|v| pairs.contains_key(v)));
         self.scale_groups.retain(|s| s.len() > 1);
+    }
+
+    /// Of this plan what one linear op reads: its weight and the pair on its input.
+    pub(super) fn only(&self, op: OpId) -> Plan {
+        let own = |slots: &BTreeMap<(OpId, usize), &'static str>| {
+            let mine = slots.iter().filter(|(s, _)| s.0 == op);
+            mine.map(|(s, r)| (*s, *r)).collect::<BTreeMap<_, _>>()
+        };
+        let pairs = self.pairs.iter().map(|(v, slots)| (*v, own(slots)));
+        Plan {
+            pairs: pairs.filter(|(_, slots)| !slots.is_empty()).collect(),
+            weights: self.weights.iter().filter(|w| w.op == op).copied().collect(),
+            ..Plan::default()
+        }
     }
 
     /// The linear op computes on INT8.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::ir::{Graph, Model, OpId};
 use crate::ops::{self, Quant};
-use crate::prune::ChannelNorms;
-use crate::quantize::TensorReport;
+use crate::prune::{ChannelNorms, GroupSensitivity};
+use crate::quantize::{LayerNoise, TensorReport};
 use crate::report::chart::{Chart, Data, Row, Unit};
 use crate::report::inspect::{Layer, layers};
 use crate::verify::OutputDiff;
@@ -143,6 +143,33 @@ pub fn noise(values: &[OutputDiff]) -> Option<Chart> {
     (!rows.is_empty()).then(|| Chart {
         id: "sqnr".to_owned(),
         title: "Signal to quantization noise by layer, the most sensitive first".to_owned(),
+        data: Data::Layers { unit: Unit::Decibels, rows },
+    })
+}
+
+/// SQNR of the outputs with one layer quantized alone, as ranked; `None` without layers.
+pub fn sensitivity(layers: &[LayerNoise]) -> Option<Chart> {
+    let row = |l: &LayerNoise| Row { name: l.node.clone(), before: None, after: Some(l.sqnr_db) };
+    let rows: Vec<Row> = layers.iter().map(row).collect();
+    (!rows.is_empty()).then(|| Chart {
+        id: "sensitivity".to_owned(),
+        title: "SQNR of the outputs with one layer quantized, the most sensitive first".to_owned(),
+        data: Data::Layers { unit: Unit::Decibels, rows },
+    })
+}
+
+/// SQNR of the outputs with one group cut alone at the largest ratio measured, the most sensitive
+/// first; groups that change nothing are left out.
+pub fn prune_sensitivity(groups: &[GroupSensitivity]) -> Option<Chart> {
+    let row = |g: &GroupSensitivity| {
+        let after = Some(g.points.last()?.sqnr_db?);
+        Some(Row { name: g.name.clone(), before: None, after })
+    };
+    let mut rows: Vec<Row> = groups.iter().filter_map(row).collect();
+    rows.sort_by(|a, b| a.after.unwrap_or(0.0).total_cmp(&b.after.unwrap_or(0.0)));
+    (!rows.is_empty()).then(|| Chart {
+        id: "sensitivity".to_owned(),
+        title: "SQNR of the outputs with one group pruned, the most sensitive first".to_owned(),
         data: Data::Layers { unit: Unit::Decibels, rows },
     })
 }

@@ -5,7 +5,9 @@ mod tables;
 
 use std::fmt::Write as _;
 
-pub use charts::{activations, by_layer, channels, narrowed, noise};
+pub use charts::{
+    activations, by_layer, channels, narrowed, noise, prune_sensitivity, sensitivity,
+};
 
 use super::chart::{Chart, Data};
 use super::inspect::Summary;

@@ -1,0 +1,128 @@
+//! Accuracy recovery: what it gains, and that it holds its goals.
+
+use lapidary::data::{DataError, Source};
+use lapidary::engine::{Feeds, TractEngine};
+use lapidary::ir::{Model, Tensor};
+use lapidary::quantize::{
+    Equalize, Metric, QuantizeOptions, QuantizeReport, noise_by_layer, quantize,
+};
+
+use super::model;
+
+struct Random(&'static [usize]);
+
+impl Source for Random {
+    fn len(&self) -> usize {
+        36
+    }
+
+    fn get(&self, i: usize) -> Result<Feeds, DataError> {
+        let mut random = fastrand::Rng::with_seed(i as u64);
+        let n = self.0.iter().product();
+        let data: Vec<f32> = (0..n).map(|_| (0..4).map(|_| random.f32() - 0.5).sum()).collect();
+        Ok(vec![("x".to_owned(), Tensor::of(self.0, &data))])
+    }
+}
+
+/// Multiplies part `c` along the axis of a constant by a factor that grows to 64 with `c`, or shrinks.
+fn uneven(m: &mut Model, name: &str, axis: usize, grows: bool) {
+    let v = m.graph.find_value(name).unwrap();
+    let t = m.graph.const_tensor(v).unwrap().clone();
+    let (n, inner) = (t.dims()[axis], t.dims()[axis + 1..].iter().product::<usize>());
+    let factor = |i: usize| 2f32.powf((i / inner % n * 6) as f32 / n as f32);
+    let data = t.to_f32().unwrap();
+    let all = data.iter().enumerate();
+    let new: Vec<f32> =
+        all.map(|(i, x)| if grows { x * factor(i) } else { x / factor(i) }).collect();
+    m.graph.set_data(v, Tensor::of(t.dims(), &new));
+}
+
+fn quantized(m: &Model, dims: &'static [usize], o: &QuantizeOptions) -> (Model, QuantizeReport) {
+    let mut m = m.clone();
+    let report = quantize(&mut m, o, &TractEngine, &Random(dims), &|_| {}).unwrap();
+    m.graph.check().unwrap();
+    (m, report)
+}
+
+const CHAIN: &str = "g (float[n, 16, 8, 8] x, float[32, 16, 3, 3] w0, float[32, 32, 3, 3] w1, float[32, 32, 1, 1] w2) => (float[n, 32, 8, 8] y)
+<float low = {0.0}, float high = {6.0}>
+{
+    a = Conv<pads = [1, 1, 1, 1]>(x, w0)
+    b = Relu(a)
+    c = Conv<pads = [1, 1, 1, 1]>(b, w1)
+    d = Clip(c, low, high)
+    y = Conv(d, w2)
+}";
+const IMAGE: &[usize] = &[1, 16, 8, 8];
+
+fn chain() -> Model {
+    let mut m = model(CHAIN);
+    uneven(&mut m, "w0", 0, true);
+    uneven(&mut m, "w1", 1, false);
+    m
+}
+
+#[test]
+fn equalization_pays() {
+    let (_, report) = quantized(&chain(), IMAGE, &QuantizeOptions::default());
+    let step = report.recovery.iter().find(|r| r.method == "equalize").unwrap();
+    assert!(step.kept && step.sqnr_after > step.sqnr_before + 3.0, "{step:?}");
+    let off = QuantizeOptions { equalize: Equalize::Off, ..QuantizeOptions::default() };
+    assert!(quantized(&chain(), IMAGE, &off).1.recovery.is_empty());
+}
+
+#[test]
+fn smoothing_adds_a_mul_before_a_matrix() {
+    let mut m = model(
+        "g (float[n, 8, 32] x, float[32, 64] w0, float[64, 32] w1) => (float[n, 8, 32] y) {
+            a = MatMul(x, w0)
+            b = Softplus(a)
+            y = MatMul(b, w1)
+        }",
+    );
+    uneven(&mut m, "w0", 1, true);
+    uneven(&mut m, "w1", 0, false);
+    const DIMS: &[usize] = &[1, 8, 32];
+    let count = |m: &Model| m.graph.ops().filter(|op| m.graph.op(*op).is("Mul")).count();
+    let (smooth, report) = quantized(&m, DIMS, &QuantizeOptions::default());
+    let step = report.recovery.iter().find(|r| r.method == "smooth").unwrap();
+    assert!(step.kept && count(&smooth) == 1, "{step:?}");
+    let fold = QuantizeOptions { equalize: Equalize::Fold, ..QuantizeOptions::default() };
+    assert_eq!(count(&quantized(&m, DIMS, &fold).0), 0);
+}
+
+#[test]
+fn layers_are_ranked() {
+    let m = chain();
+    let o = QuantizeOptions::default();
+    let layers = noise_by_layer(&m, &o, &TractEngine, &Random(IMAGE), &|_, _| {}).unwrap();
+    assert_eq!(layers.len(), 3);
+    assert!(layers.windows(2).all(|l| l[0].sqnr_db <= l[1].sqnr_db));
+    assert!(layers.iter().all(|l| l.cosine > 0.9 && l.top1.is_none()));
+}
+
+#[test]
+fn a_goal_keeps_the_fewest_layers_in_float() {
+    let m = chain();
+    let with = |max_drop, metric| {
+        let equalize = Equalize::Off;
+        let o =
+            QuantizeOptions { max_drop: Some(max_drop), metric, equalize, ..Default::default() };
+        quantized(&m, IMAGE, &o).1
+    };
+    let free = with(50.0, Metric::Sqnr);
+    let search = free.search.unwrap();
+    assert!(search.met && search.float.is_empty() && free.quantized_ops == 3);
+    let goal = search.drop_before / 2.0;
+    let half = with(goal, Metric::Sqnr);
+    let search = half.search.unwrap();
+    assert!(search.met && search.drop_after <= goal, "{search:?}");
+    assert_eq!(search.float.len() + half.quantized_ops, 3);
+    assert!((1..3).contains(&search.float.len()), "{search:?}");
+    let kept = half.ops.iter().filter(|d| d.rule == "accuracy").map(|d| &d.node);
+    assert!(kept.clone().all(|n| search.float.contains(n)) && kept.count() == search.float.len());
+    let all = with(0.0, Metric::Cosine);
+    assert_eq!((all.quantized_weights, all.search.unwrap().met), (0, true));
+    let o = QuantizeOptions { max_drop: Some(0.0), metric: Metric::Top1, ..Default::default() };
+    assert!(quantize(&mut m.clone(), &o, &TractEngine, &Random(IMAGE), &|_| {}).is_err());
+}
