@@ -245,7 +245,8 @@ fn recover(
     report: &mut QuantizeReport,
     (engine, data): (&dyn Engine, &dyn Source),
 ) -> Result<(), QuantizeError> {
-    if o.payload == Payload::Int8 {
+    // Ranges in a file are for the model as it is.
+    if o.payload == Payload::Int8 && o.save_ranges.is_none() {
         report.recovery = recover::recover(m, plan, o, engine, data)?;
         report.recovery_seconds = report.recovery.iter().map(|r| r.seconds).sum();
     }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
-use super::recover::{Equalize, Metric};
 use super::payload::Payload;
+use super::recover::{Equalize, Metric};
 use super::weight_only::{WeightAlgorithm, WeightType};
 
 /// Which ops are quantized by default.

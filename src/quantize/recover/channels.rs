@@ -51,6 +51,14 @@ impl ChannelStats {
         self.count += o.count;
     }
 
+    /// The magnitude up to which each channel shall be represented: calibration clips what lies far
+    /// beyond the others.
+    pub(super) fn reach(&self) -> Vec<f64> {
+        const FAR: f64 = 8.0;
+        let far = |(a, m): (&f64, f64)| a.min(FAR * m.sqrt());
+        self.amax.iter().zip(self.mean_squares()).map(far).collect()
+    }
+
     /// Mean square of each channel.
     pub(super) fn mean_squares(&self) -> Vec<f64> {
         let n = self.count.max(1) as f64;

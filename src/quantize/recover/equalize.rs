@@ -52,6 +52,12 @@ pub(super) struct Site {
 }
 
 impl Site {
+    /// Only weights of one scale for each channel take the factors in: rounding them loses nothing.
+    pub(super) fn is_free(&self) -> bool {
+        let depthwise = |e: &Edit| e.blocks == self.space.channels;
+        self.pairs.iter().all(|(_, readers, others)| *others == 0 && readers.iter().all(depthwise))
+    }
+
     /// The values to observe, with their axes.
     pub(super) fn observed(&self) -> impl Iterator<Item = (ValueId, usize)> + '_ {
         let clips = self.space.clips.iter().map(|c| c.0);
@@ -189,7 +195,7 @@ pub(super) fn factors(
         let readers: Option<Vec<Reader>> =
             edits.iter().map(|e| Reader::new(g, e, n, &mean_squares)).collect();
         tensors.push(Observed {
-            amax: s.amax.clone(),
+            amax: s.reach(),
             mean_squares,
             readers: readers?,
             others: *others,

@@ -19,6 +19,8 @@ use super::{QuantizeError, QuantizeOptions};
 use crate::data::Source;
 use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
+use channels::ChannelStats;
+use equalize::Site;
 use trial::{JUDGED, Judge};
 
 pub(super) use search::meet_goal;
@@ -96,6 +98,15 @@ pub(super) fn recover(
     Ok(steps)
 }
 
+/// A model with factors at some sites.
+struct Variant {
+    model: Model,
+    plan: Plan,
+    changed: usize,
+    /// SQNR in decibels.
+    after: f64,
+}
+
 /// A model on its way to the best variant.
 struct Run<'a> {
     judge: Judge<'a>,
@@ -117,21 +128,20 @@ impl Run<'_> {
         }
         let part = self.judge.calibration;
         let stats = channels::observe(self.m, &values, self.judge.engine, &part, &|_| {})?;
-        let mut new = self.m.clone();
-        let mut changed = 0;
-        for site in &sites {
-            // The weights of two spaces may be the same: each sees what the others left.
-            let Some((s, _, _)) = equalize::factors(&new.graph, site, &stats) else { continue };
-            changed += usize::from(equalize::apply(&mut new.graph, site, &s));
+        let all: Vec<&Site> = sites.iter().collect();
+        let free: Vec<&Site> = sites.iter().filter(|s| s.is_free()).collect();
+        let mut best: Option<Variant> = None;
+        for chosen in [&all, &free] {
+            if (chosen.len() == all.len() && best.is_some()) || chosen.is_empty() {
+                continue;
+            }
+            let variant = self.variant(chosen, &stats)?;
+            let better = |v: &Variant| best.as_ref().is_none_or(|b| v.after > b.after);
+            best = variant.filter(better).or(best);
         }
-        if changed == 0 {
+        let Some(Variant { model: new, plan: new_plan, changed, after }) = best else {
             return Ok(());
-        }
-        let opset = new.default_opset();
-        crate::pass::infer_graph(&mut new.graph, opset, &mut |_, _| {});
-        let new_plan = plan(&new.graph, self.o)?;
-        let (plain, corrected) = self.judge.quantized(&new, &new_plan, self.o)?;
-        let after = corrected.unwrap_or(plain);
+        };
         let kept = after > self.best + GAIN;
         self.steps.push(Recovery {
             method,
@@ -145,5 +155,28 @@ impl Run<'_> {
             (*self.m, *self.plan, self.best) = (new, new_plan, after);
         }
         Ok(())
+    }
+
+    /// The model with factors for these sites, judged; `None` when nothing is worth it.
+    fn variant(
+        &self,
+        sites: &[&Site],
+        stats: &BTreeMap<ValueId, ChannelStats>,
+    ) -> Result<Option<Variant>, QuantizeError> {
+        let mut model = self.m.clone();
+        let mut changed = 0;
+        for site in sites {
+            // The weights of two spaces may be the same: each sees what the others left.
+            let Some((s, _, _)) = equalize::factors(&model.graph, site, stats) else { continue };
+            changed += usize::from(equalize::apply(&mut model.graph, site, &s));
+        }
+        if changed == 0 {
+            return Ok(None);
+        }
+        let opset = model.default_opset();
+        crate::pass::infer_graph(&mut model.graph, opset, &mut |_, _| {});
+        let plan = plan(&model.graph, self.o)?;
+        let (plain, corrected) = self.judge.quantized(&model, &plan, self.o)?;
+        Ok(Some(Variant { model, plan, changed, after: corrected.unwrap_or(plain) }))
     }
 }

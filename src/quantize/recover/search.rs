@@ -9,7 +9,7 @@ use super::super::placement::{Plan, plan, plan_except};
 use super::super::{QuantizeError, QuantizeOptions, calibrate_plan, insert, prepare};
 use super::trial::{JUDGED, Judge, Score};
 use crate::data::Source;
-use crate::engine::{Engine, Progress};
+use crate::engine::Engine;
 use crate::ir::{Model, OpId};
 
 /// What a goal is about.
@@ -107,7 +107,7 @@ fn rank(
     let amax = c.thresholds.iter().map(|(v, t)| (*v, t.amax)).collect();
     for (i, site) in plan.weights.iter().enumerate() {
         let mut alone = m.clone();
-        insert::insert(&mut alone.graph, &plan.only(site.op), &amax);
+        insert::insert(&mut alone.graph, &plan.only(site.op), &amax, o);
         let Score { sqnr_db, cosine, top1 } = judge.score(&alone)?;
         let (node, op_type) = (m.graph.label(site.op), m.graph.op(site.op).full_type());
         layers.push(LayerNoise { node, op_type, sqnr_db, cosine, top1, op: site.op });
@@ -128,7 +128,6 @@ pub(in super::super) fn meet_goal(
     o: &QuantizeOptions,
     engine: &dyn Engine,
     data: &dyn Source,
-    progress: Progress,
 ) -> Result<Option<Search>, QuantizeError> {
     let Some(max_drop) = o.max_drop else { return Ok(None) };
     let start = Instant::now();
@@ -148,7 +147,7 @@ pub(in super::super) fn meet_goal(
         seconds: 0.0,
     };
     if !found.met {
-        let ranked = rank(m, full, o, &goal.judge, &|done, _| progress(done))?;
+        let ranked = rank(m, full, o, &goal.judge, &|_, _| {})?;
         let (plan, kept, drop) = goal.fewest(&ranked)?;
         found.float = kept.iter().map(|i| ranked[*i].node.clone()).collect();
         (found.drop_after, found.met, *full) = (drop, drop <= max_drop, plan);

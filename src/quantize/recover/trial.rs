@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::super::placement::Plan;
 use super::super::{
-    Calibrated, QuantizeError, QuantizeOptions, calibrate_plan, correct_biases, insert,
+    Calibrated, Payload, QuantizeError, QuantizeOptions, calibrate_plan, correct_biases, insert,
 };
 use crate::data::{DataError, Source};
 use crate::engine::{Engine, Feeds, Observer, RunError, all_cores, run_all};
@@ -113,11 +113,11 @@ impl<'a> Judge<'a> {
         o: &QuantizeOptions,
     ) -> Result<(f64, Option<f64>), QuantizeError> {
         let c = calibrate_plan(m, plan, o, self.engine, &self.calibration, &|_| {})?;
-        let without = self.score(&written(m, plan, &c, false))?.sqnr_db;
+        let without = self.score(&written(m, plan, o, &c, false))?.sqnr_db;
         if o.no_bias_correction {
             return Ok((without, None));
         }
-        Ok((without, Some(self.score(&written(m, plan, &c, true))?.sqnr_db)))
+        Ok((without, Some(self.score(&written(m, plan, o, &c, true))?.sqnr_db)))
     }
 
     /// As [`Judge::quantized`], with biases corrected unless that is off.
@@ -131,17 +131,17 @@ impl<'a> Judge<'a> {
         o: &QuantizeOptions,
     ) -> Result<Score, QuantizeError> {
         let c = calibrate_plan(m, plan, o, self.engine, &self.calibration, &|_| {})?;
-        self.score(&written(m, plan, &c, !o.no_bias_correction))
+        self.score(&written(m, plan, o, &c, !o.no_bias_correction && o.payload == Payload::Int8))
     }
 }
 
-fn written(m: &Model, plan: &Plan, c: &Calibrated, correct: bool) -> Model {
+fn written(m: &Model, plan: &Plan, o: &QuantizeOptions, c: &Calibrated, correct: bool) -> Model {
     let mut m = m.clone();
     if correct {
         correct_biases(&mut m.graph, plan, &c.stats);
     }
     let amax = c.thresholds.iter().map(|(v, t)| (*v, t.amax)).collect();
-    insert::insert(&mut m.graph, plan, &amax);
+    insert::insert(&mut m.graph, plan, &amax, o);
     m
 }
 
