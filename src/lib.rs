@@ -46,6 +46,7 @@ pub mod quantize;
 pub mod recipe;
 pub mod recover;
 pub mod report;
+pub mod share;
 pub mod surgery;
 pub mod target;
 pub mod verify;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ir::Model;
+use crate::ir::{Graph, Model, Tensor, ValueId};
 use crate::onnx::{self, ExternalData, SaveOptions};
 
 /// Where the result goes and how it is written.
@@ -19,6 +19,10 @@ pub(super) struct OutputArgs {
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true,
           default_missing_value = "1K", value_parser = parse_size)]
     pub(super) external_data: Option<usize>,
+    /// Store weights that get smaller by it as sparse initializers; ONNX Runtime reads them,
+    /// TensorRT does not
+    #[arg(long)]
+    pub(super) sparse_initializers: bool,
     #[command(flatten)]
     pub(super) pictures: PictureArgs,
     /// Print the report as JSON
@@ -62,8 +66,30 @@ impl OutputArgs {
             Some(from) => ExternalData::Above(from),
             None => ExternalData::Auto,
         };
+        let mut sparse;
+        let model = match self.sparse_initializers {
+            false => model,
+            true => {
+                sparse = model.clone();
+                sparsify(&mut sparse.graph);
+                &sparse
+            }
+        };
         onnx::save(model, path, SaveOptions { external_data })?;
         Ok(())
+    }
+}
+
+/// Stores constants in coordinate format where that takes fewer bytes. Operands of ops only: other
+/// places of the file take dense tensors.
+fn sparsify(g: &mut Graph) {
+    let constants: Vec<ValueId> = g.values().filter(|v| !g.is_output(*v)).collect();
+    for v in constants {
+        if let Some(sparse) = g.const_tensor(v).and_then(Tensor::to_sparse)
+            && g.const_tensor(v).is_some_and(|t| sparse.byte_len() < t.byte_len())
+        {
+            g.set_data(v, sparse);
+        }
     }
 }
 

@@ -112,6 +112,8 @@ fn print(report: &Report, explain: bool) {
             StepReport::Convert(c) => super::convert::print(c),
             StepReport::Simplify(s) => super::simplify::print(s),
             StepReport::Prune(p) => super::prune::print(p),
+            StepReport::Sparse(s) => super::prune::print_sparse(s),
+            StepReport::Share(s) => super::share::print(s),
             StepReport::Quantize(q) => super::quantize::print(q, explain),
             StepReport::Precision(p) => super::precision::print(p, explain),
         }

@@ -22,6 +22,7 @@ mod prune;
 mod quantize;
 mod report;
 mod sensitivity;
+mod share;
 mod simplify;
 mod trtexec;
 mod verify;
@@ -48,6 +49,7 @@ enum Command {
     Prune(Box<prune::Args>),
     Quantize(Box<quantize::Args>),
     Sensitivity(Box<sensitivity::Args>),
+    Share(Box<share::Args>),
     Check(check::Args),
     Verify(verify::Args),
     Evaluate(evaluate::Args),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Prune(args) => prune::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Sensitivity(args) => sensitivity::run(&args),
+        Command::Share(args) => share::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),

@@ -187,6 +187,13 @@ fn in_a_line(step: &StepReport) -> String {
                 p.channels_before
             )
         }
+        StepReport::Sparse(s) => {
+            format!("prune: {} of {} weights are zero", s.zeros, s.elements)
+        }
+        StepReport::Share(s) => {
+            let shared = s.layers.iter().filter(|l| l.skipped.is_none()).count();
+            format!("share: {shared} weights in {} bits", s.bits)
+        }
         StepReport::Precision(p) => {
             format!("precision: {} ops in 16 bits, {} in float32", p.converted, p.kept.len())
         }

@@ -5,11 +5,11 @@ use super::change::ChangeArgs;
 use super::output::say;
 use super::{Outcome, change, output};
 use crate::pass;
-use crate::prune::{Analysis, PruneOptions, PruneReport};
+use crate::prune::{Analysis, Mode, PruneOptions, PruneReport, SparseReport};
 use crate::recipe::{SimplifyOptions, Step};
 use crate::recover::RecoveryReport;
 
-/// Remove whole channels, and everything downstream shrinks with them
+/// Remove whole channels, and everything downstream shrinks with them; or set single weights to zero
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -108,4 +108,40 @@ fn print_recovery(r: &RecoveryReport) {
     for (layer, why) in &r.skipped {
         say!("  {layer} left as it is: {why}");
     }
+}
+
+pub(super) fn print_sparse(report: &SparseReport) {
+    let share = 100.0 * report.zeros as f64 / report.elements.max(1) as f64;
+    let moved = match report.mode {
+        Mode::TwoFour => format!(", {} channels moved", report.channels_moved),
+        _ => String::new(),
+    };
+    say!("prune: {} of {} weights are zero ({share:.1} %){moved}", report.zeros, report.elements);
+    let header = ["layer", "shape", "zeros", "magnitude kept", "in order", "left alone because"];
+    let mut table = output::table(&header);
+    let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+    for l in &report.layers {
+        let dims: Vec<String> = l.dims.iter().map(usize::to_string).collect();
+        let zeros = match l.zeros_after == l.zeros_before {
+            true => l.zeros_after.to_string(),
+            false => format!("{} → {}", l.zeros_before, l.zeros_after),
+        };
+        let done = l.skipped.is_none();
+        let show = |x: f64, wanted: bool| if wanted { percent(x) } else { String::new() };
+        table.add_row([
+            l.name.clone(),
+            dims.join("x"),
+            zeros,
+            show(l.kept, done),
+            show(l.kept_in_order, done && report.mode == Mode::TwoFour),
+            l.skipped.clone().unwrap_or_default(),
+        ]);
+    }
+    say!("{table}");
+    say!(
+        "zipped: {} -> {} of {}",
+        output::bytes(report.deflated_before as usize),
+        output::bytes(report.deflated_after as usize),
+        output::bytes(report.bytes),
+    );
 }

@@ -292,6 +292,24 @@ impl Tensor {
             }
     }
 
+    /// A dense tensor of numbers of 8 bits or more in coordinate format: what is not zero, and where
+    /// it stands counted along all axes.
+    pub fn to_sparse(&self) -> Option<Tensor> {
+        let (raw, width) = (self.raw()?, self.dtype.bits() / 8);
+        if width == 0 || self.is_empty() || self.rank() == 0 {
+            return None;
+        }
+        let (mut values, mut indices) = (Vec::new(), Vec::new());
+        for (i, element) in (0i64..).zip(raw.chunks_exact(width)) {
+            if element.iter().any(|b| *b != 0) {
+                values.extend_from_slice(element);
+                indices.push(i);
+            }
+        }
+        let values = Tensor::new(self.dtype, vec![indices.len()], values.into()).ok()?;
+        Some(Tensor::sparse(self.dims.clone(), values, Tensor::vector(&indices)))
+    }
+
     /// The same elements under other dims of the same element count.
     pub fn reshaped(&self, dims: Vec<usize>) -> Option<Tensor> {
         if element_count(&dims) != Some(self.len()) {

@@ -24,6 +24,7 @@ mod select;
 mod sensitivity;
 mod sizes;
 mod slice;
+pub mod sparse;
 mod target;
 mod trace;
 pub mod verify;
@@ -31,12 +32,13 @@ pub mod verify;
 pub use explain::{AxisPart, Explanation};
 pub use groups::Group;
 pub use importance::{Aggregate, Importance, Normalize};
-pub use options::{LayerRatio, PruneOptions};
+pub use options::{LayerRatio, Mode, PruneOptions};
 pub use run::{prune, prune_with};
 pub use select::{kept, removed};
 pub use sensitivity::{
     FittedPlan, GroupSensitivity, Point, SensitivityOptions, SensitivityReport, sensitivity,
 };
+pub use sparse::{SparseReport, sparsify};
 
 use groups::Groups;
 use importance::Moments;
@@ -176,6 +178,31 @@ pub struct Analysis {
     known: Vec<verify::Misfit>,
 }
 
+/// Which class takes the place of which.
+#[derive(Clone, Debug)]
+struct Order(Vec<groups::Class>);
+
+impl Order {
+    /// Every class stays in its place.
+    fn identity(classes: usize) -> Order {
+        Order((0..classes as groups::Class).collect())
+    }
+
+    /// Puts class `from` into the place of class `place`.
+    fn set(&mut self, place: groups::Class, from: groups::Class) {
+        self.0[place as usize] = from;
+    }
+
+    fn at(&self, place: groups::Class) -> groups::Class {
+        self.0[place as usize]
+    }
+
+    /// Classes that leave their place.
+    fn moved(&self) -> usize {
+        self.0.iter().enumerate().filter(|(i, c)| *i != **c as usize).count()
+    }
+}
+
 /// Which channels go.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -238,6 +265,13 @@ impl Analysis {
             Some(misfit) => Err(PruneError::Misfit(misfit)),
             None => Ok(model),
         }
+    }
+
+    /// The model with the channels in another order, which computes the same.
+    fn reordered(&self, order: &Order) -> Result<Model, PruneError> {
+        let mut model = self.model.clone();
+        slice::reorder(&mut model.graph, &self.groups, order)?;
+        Ok(model)
     }
 
     /// The model with zeros in the weights that consume the chosen channels: it computes what the

@@ -5,6 +5,21 @@ use serde::{Deserialize, Serialize};
 use super::importance::{Aggregate, Importance, Normalize};
 use crate::recover::Recover;
 
+/// What goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Whole channels.
+    #[default]
+    Channels,
+    /// Single weights, which become zero.
+    Unstructured,
+    /// Two of every four weights, for TensorRT's sparse tensor cores.
+    #[value(name = "2:4")]
+    #[serde(rename = "2:4")]
+    TwoFour,
+}
+
 /// A ratio for the layers that match a pattern: `PATTERN=RATIO`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -44,8 +59,12 @@ impl From<LayerRatio> for String {
 #[command(next_help_heading = "Prune")]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PruneOptions {
-    /// Share of the channels to remove
-    #[arg(long, default_value_t = 0.3, value_name = "RATIO")]
+    /// What goes
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Mode::Channels)]
+    pub mode: Mode,
+    /// Share of the channels or weights to remove
+    #[arg(long, alias = "amount", default_value_t = 0.3, value_name = "RATIO")]
+    #[serde(alias = "amount")]
     pub ratio: f64,
     /// Rank the channels of all layers together instead of layer by layer
     #[arg(long)]
@@ -94,6 +113,9 @@ pub struct PruneOptions {
     /// Never remove more than this share of a layer
     #[arg(long, default_value_t = 1.0, value_name = "RATIO")]
     pub max_ratio: f64,
+    /// For 2:4, leave the channels in their order
+    #[arg(long)]
+    pub no_permute: bool,
     /// How accuracy is won back, without labels or training [default: reconstruct with --data]
     #[arg(long, value_enum, value_name = "HOW")]
     pub recover: Option<Recover>,
@@ -105,6 +127,7 @@ pub struct PruneOptions {
 impl Default for PruneOptions {
     fn default() -> PruneOptions {
         PruneOptions {
+            mode: Mode::Channels,
             ratio: 0.3,
             global: false,
             isomorphic: false,
@@ -122,6 +145,7 @@ impl Default for PruneOptions {
             layers: Vec::new(),
             max_ratio: 1.0,
             recover: None,
+            no_permute: false,
             seed: 0,
         }
     }
@@ -131,6 +155,11 @@ impl PruneOptions {
     /// How channels are ranked.
     pub(super) fn importance(&self) -> Importance {
         self.importance.unwrap_or_default()
+    }
+
+    /// Single weights go by chance, not by magnitude.
+    pub(super) fn by_chance(&self) -> bool {
+        self.importance == Some(Importance::Random)
     }
 
     /// The goal that the ratio is searched for, if there is one.

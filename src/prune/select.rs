@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use globset::{Glob, GlobMatcher};
 
-use super::groups::{Class, Group, Groups};
+use super::groups::{Class, Groups};
 use super::{PruneError, PruneOptions};
 
 /// How many of `n` go at `ratio`: rounded half to even, as `torch.nn.utils.prune` does.
@@ -57,12 +57,10 @@ impl Patterns {
         Ok(Patterns { include: all(&o.include)?, exclude: all(&o.exclude)?, layers })
     }
 
-    /// The ratio for a group, or why it is left alone.
-    pub fn ratio(&self, group: &Group, default: f64) -> Result<f64, String> {
+    /// The ratio for layers of these names, or why they are left alone.
+    pub fn ratio(&self, names: &[String], default: f64) -> Result<f64, String> {
         let any = |list: &[GlobMatcher]| {
-            list.iter()
-                .find(|m| group.names.iter().any(|n| m.is_match(n)))
-                .map(|m| m.glob().clone())
+            list.iter().find(|m| names.iter().any(|n| m.is_match(n))).map(|m| m.glob().clone())
         };
         if let Some(glob) = any(&self.exclude) {
             return Err(format!("excluded by {:?}", glob.glob()));
@@ -70,13 +68,18 @@ impl Patterns {
         if !self.include.is_empty() && any(&self.include).is_none() {
             return Err("not among the included layers".into());
         }
-        let own = |(m, _): &&(GlobMatcher, f64)| group.names.iter().any(|n| m.is_match(n));
+        let own = |(m, _): &&(GlobMatcher, f64)| names.iter().any(|n| m.is_match(n));
         Ok(self.layers.iter().rev().find(own).map_or(default, |l| l.1))
     }
 
-    /// The group has a ratio of its own.
-    fn overridden(&self, group: &Group) -> bool {
-        self.layers.iter().any(|(m, _)| group.names.iter().any(|n| m.is_match(n)))
+    /// Layers of these names have a ratio of their own.
+    pub fn overridden(&self, names: &[String]) -> bool {
+        self.layers.iter().any(|(m, _)| names.iter().any(|n| m.is_match(n)))
+    }
+
+    /// One of the names is listed as included.
+    pub fn includes(&self, names: &[String]) -> bool {
+        self.include.iter().any(|m| names.iter().any(|n| m.is_match(n)))
     }
 }
 
@@ -97,7 +100,7 @@ pub(super) fn plan(
     let mut plans: Vec<Plan> = groups
         .groups
         .iter()
-        .map(|group| match (&group.pinned, patterns.ratio(group, ratio)) {
+        .map(|group| match (&group.pinned, patterns.ratio(&group.names, ratio)) {
             (None, Ok(ratio)) => Plan { ratio, remove: 0, skipped: None },
             (Some(_), r) => Plan { ratio: r.unwrap_or(0.0), remove: 0, skipped: None },
             (None, Err(why)) => Plan { ratio: 0.0, remove: 0, skipped: Some(why) },
@@ -107,7 +110,7 @@ pub(super) fn plan(
     let open: Vec<usize> = (0..plans.len()).filter(open).collect();
     let together = o.global || o.isomorphic;
     let (ranked, single): (Vec<usize>, Vec<usize>) =
-        open.iter().partition(|k| together && !patterns.overridden(&groups.groups[**k]));
+        open.iter().partition(|k| together && !patterns.overridden(&groups.groups[**k].names));
     for k in single {
         plans[k].remove = removed(groups.groups[k].choices(), plans[k].ratio.min(cap));
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::PruneError;
 use super::edits::Edits;
-use super::groups::Groups;
+use super::groups::{Class, Groups};
 use super::lanes::{Lane, LaneId, Part, Reader};
 use super::trace::place;
+use super::{Order, PruneError};
 use crate::ir::{Dim, Graph, OpId, Slot, Tensor, Type, ValueId};
 use crate::ops::axes::AxisRef;
 
@@ -45,6 +45,36 @@ pub(super) fn cut(
         }
     }
     Ok(())
+}
+
+/// Puts the classes into another order. Of each class, the atoms on a lane go to the places of the
+/// atoms of the class that it takes the place of, in turn.
+///
+/// # Errors
+/// When a constant cannot be reordered; nothing is changed then.
+pub(super) fn reorder(g: &mut Graph, groups: &Groups, order: &Order) -> Result<(), PruneError> {
+    let mut keeps = BTreeMap::new();
+    for lane in groups.lanes.ids() {
+        let classes = groups.classes(lane);
+        if classes.iter().all(|c| order.at(*c) == *c) {
+            continue;
+        }
+        let mut places: BTreeMap<Class, Vec<u32>> = BTreeMap::new();
+        for (i, class) in (0u32..).zip(classes) {
+            places.entry(*class).or_default().push(i);
+        }
+        let mut turn: BTreeMap<Class, usize> = BTreeMap::new();
+        let mut from = |class: &Class| {
+            let turn = turn.entry(*class).or_default();
+            *turn += 1;
+            places.get(&order.at(*class))?.get(*turn - 1).copied()
+        };
+        let keep: Option<Vec<u32>> = classes.iter().map(&mut from).collect();
+        let name = || g.value(groups.lanes.get(lane).value).name().to_owned();
+        keeps.insert(lane, keep.ok_or_else(|| PruneError::Cut { name: name() })?);
+    }
+    let constants = Keeps(keeps).constants(g, groups);
+    cut_constants(g, &constants)
 }
 
 /// For each lane that loses atoms, the indices that stay.

@@ -15,6 +15,7 @@ use crate::pass::{Cx, Limits, PassError, Selection};
 use crate::precision::{PrecisionError, PrecisionOptions};
 use crate::prune::{self, PruneOptions};
 use crate::quantize::{self, QuantizeOptions};
+use crate::share::{ShareError, ShareOptions};
 use crate::surgery::{EditOptions, ExtractOptions, SurgeryError};
 use crate::target::ParseVersionError;
 
@@ -56,6 +57,8 @@ pub enum Step {
     Quantize(QuantizeOptions),
     /// Compute in 16-bit floats.
     Precision(PrecisionOptions),
+    /// Let weights share values.
+    Share(ShareOptions),
 }
 
 impl Step {
@@ -69,6 +72,7 @@ impl Step {
             Step::Prune(_) => "prune",
             Step::Quantize(_) => "quantize",
             Step::Precision(_) => "precision",
+            Step::Share(_) => "share",
         }
     }
 
@@ -77,7 +81,9 @@ impl Step {
         match self {
             Step::Edit(_) | Step::Extract(_) => Effect::Interface,
             Step::Convert(_) | Step::Simplify(_) => Effect::Exact,
-            Step::Prune(_) | Step::Quantize(_) | Step::Precision(_) => Effect::Lossy,
+            Step::Prune(_) | Step::Quantize(_) | Step::Precision(_) | Step::Share(_) => {
+                Effect::Lossy
+            }
         }
     }
 }
@@ -177,6 +183,9 @@ pub enum RecipeError {
     /// A step other than quantization failed.
     #[error(transparent)]
     Pass(#[from] PassError),
+    /// Weights could not be shared.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The model cannot be edited that way.
     #[error(transparent)]
     Surgery(#[from] SurgeryError),

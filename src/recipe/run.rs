@@ -13,10 +13,11 @@ use crate::evaluate::{self, Evaluation};
 use crate::ir::Model;
 use crate::pass::{self, Cx, Semantics};
 use crate::precision::{self, Observation, PrecisionOptions, PrecisionReport};
-use crate::prune::{self, PruneOptions, PruneReport};
+use crate::prune::{self, Mode, PruneOptions, PruneReport, SparseReport};
 use crate::quantize::{self, QuantizeReport};
 use crate::recover::Calibration;
 use crate::report::inspect::{Summary, fed_inputs, summarize};
+use crate::share::{self, Samples, ShareOptions, ShareReport};
 use crate::surgery::{self, EditReport, ExtractReport};
 use crate::target::Version;
 use crate::verify::{self, Verdict, Verification};
@@ -70,10 +71,14 @@ pub enum StepReport {
     Simplify(SimplifyReport),
     /// Which channels went.
     Prune(PruneReport),
+    /// Weights were set to zero.
+    Sparse(SparseReport),
     /// What was quantized.
     Quantize(QuantizeReport),
     /// What computes in 16 bits.
     Precision(PrecisionReport),
+    /// Which weights share values.
+    Share(ShareReport),
 }
 
 /// What the step `simplify` did.
@@ -100,7 +105,7 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
         || recipe.evaluate.is_some()
         || recipe.step.iter().any(|s| match s {
             Step::Prune(_) => recipe.has_data(),
-            Step::Quantize(_) | Step::Precision(_) => true,
+            Step::Quantize(_) | Step::Precision(_) | Step::Share(_) => true,
             _ => false,
         });
     if needs_engine {
@@ -223,6 +228,9 @@ impl Runner<'_> {
             Step::Extract(o) => StepReport::Extract(surgery::extract(model, o)?),
             Step::Convert(o) => StepReport::Convert(convert::convert(model, o)?),
             Step::Simplify(o) => StepReport::Simplify(simplify(model, o, self.recipe.explain)?),
+            Step::Prune(o) if o.mode != Mode::Channels => {
+                StepReport::Sparse(prune::sparsify(model, o)?)
+            }
             Step::Prune(o) => StepReport::Prune(self.prune(model, o)?),
             Step::Quantize(o) => {
                 let options = &self.recipe.data;
@@ -240,6 +248,7 @@ impl Runner<'_> {
                 self.warnings.extend(report.warnings.iter().cloned());
                 StepReport::Quantize(report)
             }
+            Step::Share(o) => StepReport::Share(self.share(o, model)?),
             Step::Precision(o) => {
                 let report = self.precision(o, model)?;
                 self.warnings.extend(report.warnings.iter().cloned());
@@ -278,6 +287,20 @@ impl Runner<'_> {
             recovery.top1_before = self.accuracy(&cut)?.map(|e| e.top1);
         }
         Ok(report)
+    }
+
+    /// Shares weights; what they are multiplied with is observed where that is asked for.
+    fn share(&self, o: &ShareOptions, model: &mut Model) -> Result<ShareReport, RecipeError> {
+        let options = &self.recipe.data;
+        if !o.weighted || (options.data.is_empty() && options.random.is_none()) {
+            return Ok(share::share(model, o, None)?);
+        }
+        let source = data::open(options, model, 0)?;
+        let all = source.len();
+        let progress = |done| (self.progress)("observe", done, all);
+        let samples =
+            Samples { engine: self.engine(), source: source.as_ref(), progress: &progress };
+        Ok(share::share(model, o, Some(samples))?)
     }
 
     /// Samples for verification: the data that was given, else seeded random inputs.

@@ -14,3 +14,4 @@ pub mod scene;
 mod stored;
 pub mod view;
 pub mod weights;
+pub mod zip;

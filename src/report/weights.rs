@@ -72,6 +72,27 @@ pub fn sparsity(weights: &[WeightStats]) -> Option<f64> {
     (all > 0).then(|| zeros as f64 / all as f64)
 }
 
+/// Some weight has two zeros in every block of four, so that TensorRT's sparse kernels can be tried.
+pub fn has_two_four(g: &Graph) -> bool {
+    let fits = |v: ValueId| {
+        let (t, axis) = constant(g, v).zip(summed_axis(g, v))?;
+        let (dims, raw) = (t.dims(), t.raw()?);
+        let (n, width) = (dims[axis], t.dtype().bits() / 8);
+        let inner: usize = dims[axis + 1..].iter().product();
+        if n == 0 || !n.is_multiple_of(4) || inner * t.len() == 0 || width == 0 {
+            return None;
+        }
+        let is_zero = |i: usize| raw[i * width..][..width].iter().all(|b| *b == 0);
+        let block = |b: usize| {
+            let first = b / inner * 4 * inner + b % inner;
+            (0..4).filter(|k| is_zero(first + k * inner)).count() >= 2
+        };
+        let found = (0..t.len() / 4).all(block) && (0..t.len()).any(|i| !is_zero(i));
+        found.then_some(())
+    };
+    g.values().any(|v| is_param(g, v) && fits(v).is_some())
+}
+
 /// Statistics of a stored value; `None` where there is none, or its elements are no numbers.
 pub fn of_value(g: &Graph, v: ValueId) -> Option<WeightStats> {
     let t = constant(g, v)?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Version;
 use crate::ir::{Dim, Graph, Model, Shape, ValueId};
+use crate::report::weights::has_two_four;
 
 /// What the line says besides the model and its types.
 #[derive(Clone, Debug, Default)]
@@ -45,10 +46,11 @@ impl Exports {
 
 /// The line that builds an engine of the model in `path`, as a shell takes it. For inputs of dynamic
 /// shape it proposes an optimization profile: batches of 1 to 8, other sizes as are usual for images
-/// and text. `dims` says the likeliest size of open dims, by symbol or as `input:axis`; later ones
+/// and text, and sparse kernels where there are weights for them. `dims` says the likeliest size of open dims, by symbol or as `input:axis`; later ones
 /// win.
 pub fn trtexec_line(path: &Path, m: &Model, version: Version, dims: &[(String, i64)]) -> String {
-    let options = LineOptions { opt: dims.to_vec(), ..LineOptions::default() };
+    let sparsity = has_two_four(&m.graph).then(|| "enable".to_owned());
+    let options = LineOptions { opt: dims.to_vec(), sparsity, ..LineOptions::default() };
     shell_line("trtexec", &trtexec_args(path, m, version, &options))
 }
 
