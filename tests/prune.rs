@@ -1,6 +1,8 @@
 //! Channel pruning: one fixture for each way in which channels travel through an operator, counts,
 //! and the parameter-length verifier.
 
+#[path = "prune/sparse.rs"]
+mod sparse;
 mod support;
 
 use std::fmt::Write;

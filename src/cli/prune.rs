@@ -144,4 +144,7 @@ pub(super) fn print_sparse(report: &SparseReport) {
         output::bytes(report.deflated_after as usize),
         output::bytes(report.bytes),
     );
+    if let Some(r) = &report.recovery {
+        print_recovery(r);
+    }
 }

@@ -51,7 +51,7 @@ impl Analysis {
         let options = PruneOptions { include: vec![pattern.to_owned()], ..PruneOptions::default() };
         let patterns = Patterns::of(&options)?;
         let all = (0u32..).zip(self.groups());
-        let matching = all.filter(|(_, g)| patterns.ratio(g, 0.0).is_ok());
+        let matching = all.filter(|(_, g)| patterns.ratio(&g.names, 0.0).is_ok());
         Ok(matching.map(|(k, g)| self.lay_open(k, g)).collect())
     }
 

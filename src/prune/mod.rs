@@ -89,6 +89,9 @@ pub enum PruneError {
     /// An importance that looks at activations, without data.
     #[error("this importance looks at activations: give calibration data with --data PATH")]
     ImportanceData,
+    /// Single weights are recovered by reconstruction only.
+    #[error("for single weights --recover is none or reconstruct")]
+    Update,
     /// The goal cannot be measured.
     #[error("{what} cannot be measured: {why}")]
     Measure {

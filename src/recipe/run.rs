@@ -229,7 +229,7 @@ impl Runner<'_> {
             Step::Convert(o) => StepReport::Convert(convert::convert(model, o)?),
             Step::Simplify(o) => StepReport::Simplify(simplify(model, o, self.recipe.explain)?),
             Step::Prune(o) if o.mode != Mode::Channels => {
-                StepReport::Sparse(prune::sparsify(model, o)?)
+                StepReport::Sparse(self.sparsify(model, o)?)
             }
             Step::Prune(o) => StepReport::Prune(self.prune(model, o)?),
             Step::Quantize(o) => {
@@ -283,6 +283,24 @@ impl Runner<'_> {
         let (engine, progress) = (self.engine(), self.progress);
         let data = Calibration { engine, source: source.as_ref(), progress };
         let mut report = prune::prune_with(model, o, Some(data), &self.dims)?;
+        if let (Some(cut), Some(recovery)) = (report.as_cut.take(), &mut report.recovery) {
+            recovery.top1_before = self.accuracy(&cut)?.map(|e| e.top1);
+        }
+        Ok(report)
+    }
+
+    fn sparsify(
+        &mut self,
+        model: &mut Model,
+        o: &PruneOptions,
+    ) -> Result<SparseReport, RecipeError> {
+        if !self.recipe.has_data() {
+            return Ok(prune::sparsify(model, o, None)?);
+        }
+        let source = data::open(&self.recipe.data, model, 0)?;
+        let (engine, progress) = (self.engine(), self.progress);
+        let data = Calibration { engine, source: source.as_ref(), progress };
+        let mut report = prune::sparsify(model, o, Some(data))?;
         if let (Some(cut), Some(recovery)) = (report.as_cut.take(), &mut report.recovery) {
             recovery.top1_before = self.accuracy(&cut)?.map(|e| e.top1);
         }

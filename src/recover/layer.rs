@@ -116,6 +116,15 @@ impl Layer {
         })
     }
 
+    /// Elements of the kernel: how many weights in a row read the same channel.
+    pub fn taps(&self, g: &Graph) -> Option<usize> {
+        let dims = self.dims(g)?;
+        Some(match self.kind {
+            Kind::Conv(_) => dims[2..].iter().product::<usize>().max(1),
+            Kind::Matrix { .. } => 1,
+        })
+    }
+
     /// Weights as rows, one for each channel of the result.
     pub fn weights(&self, g: &Graph) -> Option<Vec<f32>> {
         let tensor = g.const_tensor(self.weight)?;

@@ -248,6 +248,13 @@ impl Cholesky {
 }
 
 impl Cholesky {
+    /// The transposed factor, row after row, with zeros below its diagonal.
+    pub fn upper(&self) -> Vec<f64> {
+        let n = self.n;
+        let at = |i: usize, j: usize| if j >= i { self.l[j * n + i] } else { 0.0 };
+        (0..n * n).map(|x| at(x / n.max(1), x % n.max(1))).collect()
+    }
+
     /// The inverse of `A`.
     pub fn inverse(&self) -> Vec<f64> {
         let mut out = vec![0.0; self.n * self.n];

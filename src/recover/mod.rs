@@ -10,6 +10,7 @@ mod activation;
 mod fit;
 pub(crate) mod layer;
 pub(crate) mod linalg;
+pub(crate) mod sparse;
 mod tape;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,11 +23,12 @@ pub use fit::Recover;
 
 use crate::data::Source;
 use crate::engine::{Engine, Observer, RunError, all_cores, run_all};
-use crate::ir::{Graph, Model, Tensor, ValueId};
+use crate::ir::{Graph, Model, OpId, Tensor, ValueId};
 use activation::Target;
 use fit::{Linear, Problem};
 use layer::Layer;
 use linalg::Mat;
+use sparse::Pattern;
 use tape::Tape;
 
 /// Indices that stay of axes of values of the original; axes that are not named stay whole.
@@ -103,6 +105,18 @@ pub fn recover(
     method: Recover,
     c: Calibration,
 ) -> Result<RecoveryReport, RecoverError> {
+    let jobs = jobs_of(&original.graph, &cut.graph, kept, c.source.len(), &|_| false);
+    in_turn(original, cut, &jobs, method, c)
+}
+
+/// Fits layers one after the other.
+fn in_turn(
+    original: &Model,
+    cut: &mut Model,
+    jobs: &[Job],
+    method: Recover,
+    c: Calibration,
+) -> Result<RecoveryReport, RecoverError> {
     let start = Instant::now();
     if c.source.is_empty() {
         return Err(RecoverError::NoSamples);
@@ -112,7 +126,6 @@ pub fn recover(
         samples: c.source.len() * c.source.batch(),
         ..RecoveryReport::default()
     };
-    let jobs = jobs(&original.graph, &cut.graph, kept, c.source.len());
     let mut tape = Tape::new(c.engine, c.source);
     let mut done = 0;
     while done < jobs.len() {
@@ -144,6 +157,8 @@ pub fn recover(
 struct Job {
     layer: Layer,
     target: Target,
+    /// Which weights are zero, where that is so.
+    pattern: Option<Pattern>,
     keep: Option<Vec<u32>>,
     /// Channels of the result after the cut.
     channels: usize,
@@ -159,28 +174,26 @@ struct Rows {
     data: Option<Vec<f32>>,
 }
 
-/// The layers whose inputs the cut has changed, in the order of the graph.
-fn jobs(original: &Graph, cut: &Graph, kept: &Kept, samples: usize) -> Vec<Job> {
+/// The layers whose inputs the cut has changed, and those that are `changed` themselves, in the order
+/// of the graph.
+fn jobs_of(
+    original: &Graph,
+    cut: &Graph,
+    kept: &Kept,
+    samples: usize,
+    changed: &dyn Fn(&Job) -> bool,
+) -> Vec<Job> {
     let mut tainted: BTreeSet<ValueId> = kept.keys().map(|k| k.0).collect();
     let mut jobs = Vec::new();
     for (seed, op) in (0..).zip(cut.order()) {
         let reads_tainted = cut.reads(op).any(|v| tainted.contains(&v));
-        if !reads_tainted {
+        let job = Job::of(original, cut, op, kept, samples, seed);
+        let own = job.as_ref().is_some_and(changed);
+        if !reads_tainted && !own {
             continue;
         }
         tainted.extend(cut.results(op).into_iter().flatten());
-        let Some(layer) = Layer::of(cut, op).filter(|l| tainted.contains(&l.input)) else {
-            continue;
-        };
-        let target = Target::of(original, layer.output);
-        let axis = cut.value(target.value).rank().map(|r| layer.channel_axis(r));
-        let keep = axis.and_then(|a| kept.get(&(target.value, a)).cloned());
-        let (Some(channels), Some(fan_in)) = (layer.out_channels(cut), layer.fan_in(cut)) else {
-            continue;
-        };
-        let wanted = (32 * fan_in).clamp(16384, 65536);
-        let rows = wanted.div_ceil(samples.max(1));
-        jobs.push(Job { layer, target, keep, channels, fan_in, rows, seed });
+        jobs.extend(job.filter(|j| own || tainted.contains(&j.layer.input)));
     }
     jobs
 }
@@ -228,6 +241,24 @@ impl Observer for Gather<'_> {
 }
 
 impl Job {
+    /// The op as a layer to be fitted.
+    fn of(
+        original: &Graph,
+        cut: &Graph,
+        op: OpId,
+        kept: &Kept,
+        samples: usize,
+        seed: u64,
+    ) -> Option<Job> {
+        let layer = Layer::of(cut, op)?;
+        let target = Target::of(original, layer.output);
+        let axis = cut.value(target.value).rank().map(|r| layer.channel_axis(r));
+        let keep = axis.and_then(|a| kept.get(&(target.value, a)).cloned());
+        let (channels, fan_in) = (layer.out_channels(cut)?, layer.fan_in(cut)?);
+        let rows = (32 * fan_in).clamp(16384, 65536).div_ceil(samples.max(1));
+        Some(Job { layer, target, pattern: None, keep, channels, fan_in, rows, seed })
+    }
+
     fn bytes(&self, samples: usize) -> usize {
         self.rows.saturating_mul(samples).saturating_mul(4 * self.channels)
     }
@@ -317,7 +348,13 @@ impl Job {
                 weights: weights[from * k..to * k].to_vec(),
                 bias: bias[from..to].to_vec(),
             };
-            let new = problem.fit(method, &old, d.held_out);
+            let new = match &self.pattern {
+                None => problem.fit(method, &old, d.held_out),
+                Some(p) => {
+                    let dense = p.dense.get(from * k..to * k).unwrap_or_default();
+                    sparse::fit(&problem, &old, dense, p)
+                }
+            };
             (problem.errors(&old), problem.errors(&new), new)
         };
         let fitted: Vec<_> = (0..groups).into_par_iter().map(one).collect();

@@ -13,13 +13,19 @@ mod search;
 pub(crate) mod sites;
 mod two_four;
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::select::{Patterns, check_ratio, removed};
 use super::{Analysis, Mode, PruneError, PruneOptions};
-use crate::ir::{Graph, Model, Tensor};
+use crate::ir::{Graph, Model, Tensor, ValueId};
+use crate::pass::Semantics;
+use crate::recover::sparse::{Kind, recover_sparse};
+use crate::recover::{Calibration, Recover, RecoveryReport};
 use crate::report::zip::deflated;
+use crate::verify;
 use sites::Site;
 
 /// What happened to one weight.
@@ -62,13 +68,33 @@ pub struct SparseReport {
     pub deflated_before: u64,
     /// The same after.
     pub deflated_after: u64,
+    /// How the weights that stay made up for those that went.
+    pub recovery: Option<RecoveryReport>,
+    /// The model before that, for whoever wants to measure the difference.
+    #[serde(skip)]
+    pub as_cut: Option<Box<Model>>,
 }
 
-/// Sets weights of the main graph to zero.
+/// Sets weights of the main graph to zero. With calibration data those that stay make up for those
+/// that go, unless the options say otherwise; which go is chosen by what their loss costs then, unless
+/// an importance is given.
 ///
 /// # Errors
-/// Before anything was changed: patterns and ratios that make no sense, weights that hold NaN.
-pub fn sparsify(m: &mut Model, o: &PruneOptions) -> Result<SparseReport, PruneError> {
+/// Before anything was changed: patterns and ratios that make no sense, weights that hold NaN, data on
+/// which the model does not run.
+pub fn sparsify(
+    m: &mut Model,
+    o: &PruneOptions,
+    data: Option<Calibration>,
+) -> Result<SparseReport, PruneError> {
+    let real = data.is_some_and(|c| !c.source.is_synthetic());
+    let data = match (o.recover, data) {
+        (None, Some(c)) if real => Some(c),
+        (None | Some(Recover::None), _) => None,
+        (Some(Recover::Reconstruct), Some(c)) => Some(c),
+        (Some(_), None) => return Err(PruneError::NoData),
+        (Some(_), Some(_)) => return Err(PruneError::Update),
+    };
     let analysis = Analysis::of(m);
     let all = sites::sites(&analysis.model.graph);
     let patterns = Patterns::of(o)?;
@@ -100,6 +126,7 @@ pub fn sparsify(m: &mut Model, o: &PruneOptions) -> Result<SparseReport, PruneEr
         }
         _ => unstructured_masks(&model.graph, &all, &plan, o, &patterns)?,
     };
+    let dense = model.clone();
     for (k, site) in all.iter().enumerate() {
         let before = analysis.model.graph.const_tensor(site.weight);
         let mut layer = site.describe(&analysis.model.graph);
@@ -113,9 +140,23 @@ pub fn sparsify(m: &mut Model, o: &PruneOptions) -> Result<SparseReport, PruneEr
             set_zeros(&mut model.graph, site, mask);
             layer.zeros_after = sites::zeros(model.graph.const_tensor(site.weight));
             report.elements += old.len();
-            report.zeros += layer.zeros_after;
         }
         report.layers.push(layer);
+    }
+    if let Some(c) = data.filter(|_| masks.iter().any(Option::is_some)) {
+        let kind = match o.mode {
+            _ if o.importance.is_some() => Kind::Fixed,
+            Mode::TwoFour => Kind::TwoFour,
+            _ => Kind::Count,
+        };
+        let chosen = all.iter().zip(&masks).filter(|(_, mask)| mask.is_some());
+        let kinds = chosen.map(|(site, _)| (site.weight, kind)).collect();
+        report.as_cut = Some(Box::new(model.clone()));
+        report.recovery = Some(update(&dense, &mut model, &kinds, c)?);
+    }
+    for ((site, mask), layer) in all.iter().zip(&masks).zip(&mut report.layers) {
+        layer.zeros_after = sites::zeros(model.graph.const_tensor(site.weight));
+        report.zeros += if mask.is_some() { layer.zeros_after } else { 0 };
     }
     if masks.iter().any(Option::is_some) {
         *m = model;
@@ -123,6 +164,25 @@ pub fn sparsify(m: &mut Model, o: &PruneOptions) -> Result<SparseReport, PruneEr
     report.bytes = constants(&m.graph).map(Tensor::byte_len).sum();
     (report.deflated_before, report.deflated_after) = (deflated_before, deflated(&m.graph));
     Ok(report)
+}
+
+/// Makes up for the weights that went.
+fn update(
+    dense: &Model,
+    model: &mut Model,
+    kinds: &BTreeMap<ValueId, Kind>,
+    c: Calibration,
+) -> Result<RecoveryReport, PruneError> {
+    let sqnr = |m: &Model| {
+        let n = c.source.len();
+        let progress = |done| (c.progress)("compare", done, n);
+        let lossy = Semantics::Lossy;
+        let found = verify::compare(dense, m, c.engine, c.source, n, lossy, &progress);
+        Some(found.min_sqnr_db()).filter(|db| db.is_finite())
+    };
+    let sqnr_before = sqnr(model);
+    let report = recover_sparse(dense, model, kinds, c)?;
+    Ok(RecoveryReport { sqnr_before, sqnr_after: sqnr(model), ..report })
 }
 
 /// For each weight which elements go; `None` where all stay.

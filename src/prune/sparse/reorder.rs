@@ -125,3 +125,48 @@ fn arrange(
         order.set(*place, classes[from as usize]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::data::{self, DataOptions};
+    use crate::engine::TractEngine;
+    use crate::onnx;
+    use crate::pass::Semantics;
+    use crate::verify::{Verdict, compare};
+
+    /// Every class that may move at a random place of its cell.
+    fn shuffled(analysis: &Analysis) -> Order {
+        let mut by_cell: BTreeMap<Cell, Vec<Class>> = BTreeMap::new();
+        let mut all: Vec<(Class, Cell)> =
+            movable(&analysis.model.graph, &analysis.groups).into_iter().collect();
+        all.sort_unstable();
+        all.iter().for_each(|(class, cell)| by_cell.entry(*cell).or_default().push(*class));
+        let mut order = Order::identity(analysis.groups.class_count);
+        let mut rng = fastrand::Rng::with_seed(11);
+        for classes in by_cell.values() {
+            let mut from = classes.clone();
+            rng.shuffle(&mut from);
+            classes.iter().zip(from).for_each(|(place, from)| order.set(*place, from));
+        }
+        order
+    }
+
+    #[test]
+    fn any_order_computes_the_same() {
+        for (name, moves) in [("resnet8", 100), ("mobilenet", 100), ("vit", 50)] {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
+            let model = onnx::load(&root.join(format!("{name}.onnx"))).expect("it loads");
+            let analysis = Analysis::of(&model);
+            let order = shuffled(&analysis);
+            assert!(order.moved() > moves, "{name}: {}", order.moved());
+            let other = analysis.reordered(&order).expect("it can be reordered");
+            let source = data::open(&DataOptions::default(), &model, 2).expect("random inputs");
+            let exact = Semantics::Reassociates;
+            let v = compare(&model, &other, &TractEngine, source.as_ref(), 2, exact, &|_| {});
+            assert!(matches!(v.verdict, Verdict::Agree), "{name}: {:?}", v.verdict);
+        }
+    }
+}
