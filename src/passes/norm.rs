@@ -1,7 +1,9 @@
 //! Division by the root of the mean square: what LayerNormalization and RMSNormalization share.
 
 use super::factors::shifted;
-use super::pattern::{ints_at, maker, operand, result, scalar, sole_maker, sorted_axes};
+use super::pattern::{
+    ints_at, keeps_rank, maker, operand, result, scalar, sole_maker, sorted_axes,
+};
 use crate::ir::{Dim, Graph, Miss, OpId, Patch, Ref, Tensor, ValueId};
 
 /// `x / sqrt (mean (x²) + epsilon)`, the mean over the axes from `axis` on.
@@ -19,13 +21,16 @@ pub(super) struct Normalized {
 /// Takes a Div or Mul apart that divides a value by the root of its mean square.
 pub(super) fn normalized(g: &Graph, at: OpId) -> Option<Normalized> {
     let (a, b) = (operand(g, at, 0).ok()?, operand(g, at, 1).ok()?);
-    if g.op(at).is("Div") {
+    let found = if g.op(at).is("Div") {
         let root = sole_maker(g, b, &["Sqrt"])?;
-        return by_mean_square(g, a, operand(g, root, 0).ok()?);
-    }
-    [(a, b), (b, a)]
-        .into_iter()
-        .find_map(|(x, inverse)| by_mean_square(g, x, inverse_root(g, inverse)?))
+        by_mean_square(g, a, operand(g, root, 0).ok()?)
+    } else {
+        [(a, b), (b, a)]
+            .into_iter()
+            .find_map(|(x, inverse)| by_mean_square(g, x, inverse_root(g, inverse)?))
+    };
+    // The epsilon and the exponent may have axes of their own.
+    found.filter(|n| keeps_rank(g, n.x, at).is_ok())
 }
 
 /// The `v` of `1 / sqrt (v)`.
