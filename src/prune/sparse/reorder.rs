@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn any_order_computes_the_same() {
-        for (name, moves) in [("resnet8", 100), ("mobilenet", 100), ("vit", 50)] {
+        for (name, moves) in [("resnet8", 100), ("mobilenet", 100)] {
             let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models");
             let model = onnx::load(&root.join(format!("{name}.onnx"))).expect("it loads");
             let analysis = Analysis::of(&model);
