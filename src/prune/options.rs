@@ -116,7 +116,8 @@ pub struct PruneOptions {
     /// For 2:4, leave the channels in their order
     #[arg(long)]
     pub no_permute: bool,
-    /// How accuracy is won back, without labels or training [default: reconstruct with --data]
+    /// How accuracy is won back, without labels or training [default: with --data
+    /// reconstruct, or affine above a million parameters]
     #[arg(long, value_enum, value_name = "HOW")]
     pub recover: Option<Recover>,
     /// Seed of the importance 'random'

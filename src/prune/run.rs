@@ -7,6 +7,10 @@ use crate::pass::Semantics;
 use crate::recover::{self, Calibration, Kept, Recover, RecoverError, RecoveryReport};
 use crate::verify;
 
+/// Float parameters above which recovery only rescales unless asked: least squares over the layers of
+/// ImageNet-sized models take minutes.
+const LARGE: usize = 1_000_000;
+
 /// Prunes the main graph of a model in place, without calibration data. When nothing is cut, nothing
 /// changes.
 ///
@@ -16,8 +20,8 @@ pub fn prune(m: &mut Model, o: &PruneOptions) -> Result<PruneReport, PruneError>
     prune_with(m, o, None, &[])
 }
 
-/// As [`prune`]; chooses by the calibration data and wins accuracy back from them, by reconstruction
-/// unless the options say otherwise. `dims` are sizes of open dims, for counting.
+/// As [`prune`]; chooses by the calibration data and wins accuracy back from them: by reconstruction,
+/// or in models of over a million parameters by rescaling, unless the options say otherwise. `dims` are sizes of open dims, for counting.
 ///
 /// # Errors
 /// Before anything was changed.
@@ -29,6 +33,7 @@ pub fn prune_with(
 ) -> Result<PruneReport, PruneError> {
     let real = data.is_some_and(|c| !c.source.is_synthetic());
     let method = match (o.recover, data) {
+        (None, Some(_)) if real && params(&m.graph) > LARGE => Recover::Affine,
         (None, Some(_)) if real => Recover::Reconstruct,
         (None | Some(Recover::None), _) => Recover::None,
         (Some(_), None) => return Err(PruneError::NoData),
