@@ -136,7 +136,9 @@ impl GraphReader {
         }
         let operands: Vec<_> =
             n.input.iter().map(|name| (!name.is_empty()).then(|| self.resolve(name))).collect();
-        let results: Vec<_> = n.output.iter().map(|name| self.by_name.get(name).copied()).collect();
+        // An empty name is no result, even where something has no name.
+        let result = |name: &String| self.by_name.get(name).copied().filter(|_| !name.is_empty());
+        let results: Vec<_> = n.output.iter().map(result).collect();
         let id: OpId = self.graph.add_op(op, &operands, &results, None);
         for (body, free) in free_in_bodies.into_iter().enumerate() {
             for (name, inner) in free {

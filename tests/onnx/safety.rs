@@ -146,6 +146,16 @@ fn seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
+#[test]
+fn an_input_without_a_name_is_no_result() {
+    let mut bytes = seeds().remove(0);
+    let name = b"\x0a\x04w_in\x12\x0a";
+    let at = bytes.windows(name.len()).position(|w| w == name).expect("the input is there");
+    bytes[at] = 42;
+    let model = onnx::from_bytes(bytes.into(), None).expect("loads");
+    model.graph.check().expect("is sound");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
