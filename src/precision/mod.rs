@@ -1,8 +1,8 @@
 //! Conversion to float16 or bfloat16 for engines that take all types from the file, with float32
 //! islands where 16 bits do not do.
 //!
-//! [`convert`] observes the range of every activation ([`ranges`]), decides for each op
-//! ([`decide`]) and rewrites every graph of the model ([`rewrite`]). An op stays in float32 where
+//! [`convert`] observes the range of every activation (`ranges`), decides for each op
+//! (`decide`) and rewrites every graph of the model (`rewrite`). An op stays in float32 where
 //! - F1: the operator has no such type (or is not known),
 //! - F2: something that it reads or makes is too large, or so small that it loses its digits; sums
 //!   that could overflow on the way; integers carried as floats; whatever a pattern names,
