@@ -5,7 +5,7 @@
 // Usage: node scripts/report_browser.mjs PAGE.html… [--screenshots FOLDER] [--frame-ms 16]
 // Needs playwright-core (npm) and Chromium at $CHROMIUM, else /usr/bin/chromium.
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, statfsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -22,8 +22,19 @@ const folder = option("--screenshots");
 const limit = Number(option("--frame-ms", "16"));
 if (folder) mkdirSync(folder, { recursive: true });
 
+// Playwright has Chromium keep its shared memory in files under TMPDIR, and tabs crash when that disk
+// is full. Where /dev/shm has room, that is used instead.
+const sharedMemory = (() => {
+  try {
+    const { bavail, bsize } = statfsSync("/dev/shm");
+    return bavail * bsize;
+  } catch {
+    return 0;
+  }
+})();
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  ignoreDefaultArgs: sharedMemory > 512 << 20 ? ["--disable-dev-shm-usage"] : [],
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 
