@@ -233,12 +233,12 @@ const TYPES: [(&str, &str); 16] = [
     ("e4m3", "fp8"),
     ("fp4", "fp4"),
     ("e2m1", "fp4"),
+    ("uint8", "uint8"),
     ("int8", "int8"),
     ("int4", "int4"),
     ("int32", "int32"),
     ("int64", "int64"),
     ("bool", "bool"),
-    ("uint8", "uint8"),
     ("float", "fp32"),
 ];
 

@@ -22,25 +22,26 @@ const TYPES_FROM_FILE: &str = "types come from the model; convert or quantize th
 const CALIBRATION: &str = "there is no calibration; insert Q/DQ with `lapidary quantize`";
 const VERBOSITY: &str = "--profilingVerbosity=layer_names_only, none or detailed";
 
-/// Flags by the major version that dropped them, from NVIDIA's migration guides for `trtexec` (8.x to
-/// 10.x, 10.x to 11.x) and the release notes of 8.4 to 10.0.
+/// Flags by the major version that dropped them: what the options of `trtexec` (`sampleOptions.cpp` of
+/// the releases 8.6.1, 9.3, 10.0 to 10.16, 11.0 and 11.1) parse in one release and not in the next, with
+/// the replacements that its warnings and NVIDIA's migration guides name. What a version only warns of
+/// (`--streams`, `--directIO`, `--stronglyTyped` in 11, …) is let through.
 const REMOVED: [(&str, u32, &str); 32] = [
+    ("--batch", 9, IMPLICIT_BATCH),
+    ("--maxBatch", 9, IMPLICIT_BATCH),
+    ("--deploy", 9, OTHER_FORMATS),
+    ("--model", 9, OTHER_FORMATS),
+    ("--output", 9, OTHER_FORMATS),
+    ("--uff", 9, OTHER_FORMATS),
+    ("--uffInput", 9, OTHER_FORMATS),
+    ("--uffNHWC", 9, OTHER_FORMATS),
     ("--explicitBatch", 10, EXPLICIT_BATCH),
     ("--explicitPrecision", 10, "Q/DQ in the model say the precision; leave it out"),
     ("--workspace", 10, "--memPoolSize=workspace:<MiB>"),
     ("--buildOnly", 10, "--skipInference"),
     ("--minTiming", 10, "--avgTiming"),
     ("--nvtxMode", 10, VERBOSITY),
-    ("--streams", 10, "--infStreams"),
     ("--heuristic", 10, "--builderOptimizationLevel=<0 to 5>"),
-    ("--batch", 10, IMPLICIT_BATCH),
-    ("--maxBatch", 10, IMPLICIT_BATCH),
-    ("--deploy", 10, OTHER_FORMATS),
-    ("--model", 10, OTHER_FORMATS),
-    ("--output", 10, OTHER_FORMATS),
-    ("--uff", 10, OTHER_FORMATS),
-    ("--uffInput", 10, OTHER_FORMATS),
-    ("--uffNHWC", 10, OTHER_FORMATS),
     ("--nativeInstanceNorm", 10, "the parser decides; leave it out"),
     ("--fp16", 11, TYPES_FROM_FILE),
     ("--bf16", 11, TYPES_FROM_FILE),
@@ -50,13 +51,14 @@ const REMOVED: [(&str, u32, &str); 32] = [
     ("--best", 11, TYPES_FROM_FILE),
     ("--calib", 11, CALIBRATION),
     ("--calibProfile", 11, CALIBRATION),
+    ("--minShapesCalib", 11, CALIBRATION),
+    ("--optShapesCalib", 11, CALIBRATION),
+    ("--maxShapesCalib", 11, CALIBRATION),
     ("--precisionConstraints", 11, TYPES_FROM_FILE),
     ("--layerPrecisions", 11, TYPES_FROM_FILE),
     ("--layerOutputTypes", 11, TYPES_FROM_FILE),
-    ("--directIO", 11, "leave it out; --inputIOFormats and --outputIOFormats are obeyed"),
-    ("--stronglyTyped", 11, "every network is strongly typed; leave it out"),
-    ("--useDLACore", 11, "DLA is not supported; build with TensorRT 10"),
-    ("--allowGPUFallback", 11, "DLA is not supported; build with TensorRT 10"),
+    ("--restricted", 11, "--safe builds within the scope of safety"),
+    ("--weightless", 11, "--stripWeights"),
 ];
 
 /// Says so when a flag, perhaps with `=value`, is one that `version` dropped. `--preview` counts
@@ -92,6 +94,9 @@ mod tests {
         assert_eq!(check("--fp16", "10"), None);
         assert!(check("--fp16", "11").is_some());
         assert_eq!(check("--skipInference", "11"), None);
+        assert_eq!(check("--stronglyTyped", "11"), None, "11 takes it and does nothing");
+        assert!(check("--batch=8", "9").is_some());
+        assert_eq!(check("--batch=8", "8.6"), None);
         assert!(check("--preview=+fasterDynamicShapes0805", "10").is_some());
         assert_eq!(check("--preview=+aliasedPluginIO1003", "10"), None);
     }

@@ -87,7 +87,9 @@ pub fn trtexec_args(path: &Path, m: &Model, version: Version, o: &LineOptions) -
         args.push("--profilingVerbosity=detailed".to_owned());
         args.push(format!("--exportLayerInfo={}", export.layer_info.display()));
         args.push(format!("--exportProfile={}", export.profile.display()));
-        args.push("--separateProfileRun".to_owned());
+        if !version.at_least(11, 0) {
+            args.push("--separateProfileRun".to_owned()); // 11 always does
+        }
     }
     args.extend(o.extra.iter().cloned());
     args
