@@ -42,7 +42,7 @@ fn explain(args: &Args, pattern: &str) -> anyhow::Result<Outcome> {
     if !args.no_simplify {
         pass::simplify(&mut model, &mut pass::Cx::default())?;
     }
-    let found = Analysis::of(&model).explain(pattern)?;
+    let found = Analysis::with(&model, args.options.approximate).explain(pattern)?;
     anyhow::ensure!(!found.is_empty(), "no group has a layer or weight that matches {pattern:?}");
     if args.change.output.json {
         output::json(&found)?;

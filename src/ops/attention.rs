@@ -1,11 +1,16 @@
 //! Attention and what belongs to it.
 
 use super::facts::{count, operand_shape};
-use super::{InferCx, InferError, OpSchema};
+use super::{Axes, InferCx, InferError, OpSchema, axes};
 use crate::ir::{Dim, Graph, OpId, Shape};
 
 pub(super) static SCHEMAS: &[OpSchema] = &[
-    OpSchema { infer: infer_attention, macs: attention_macs, ..OpSchema::new("Attention") },
+    OpSchema {
+        infer: infer_attention,
+        macs: attention_macs,
+        axes: Axes::Rule(axes::attention),
+        ..OpSchema::new("Attention")
+    },
     OpSchema { infer: same_as_input, ..OpSchema::new("RotaryEmbedding") },
     OpSchema { infer: same_as_input, ..OpSchema::new("TensorScatter") },
     OpSchema {

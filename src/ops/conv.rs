@@ -29,6 +29,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
     OpSchema {
         infer: |cx| infer(cx, 1, Some(DType::I32)),
         macs: |g, op| macs(g, op, 1),
+        axes: Axes::Rule(axes::conv_integer),
         ..OpSchema::new("ConvInteger")
     },
     OpSchema {
@@ -37,6 +38,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             infer(cx, 3, dtype)
         },
         macs: |g, op| macs(g, op, 3),
+        axes: Axes::Rule(axes::qlinear_conv),
         ..OpSchema::new("QLinearConv")
     },
     OpSchema {

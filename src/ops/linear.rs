@@ -29,6 +29,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
     OpSchema {
         infer: |cx| infer_matmul(cx, 1, Some(DType::I32)),
         macs: matmul_macs,
+        axes: Axes::Rule(axes::matmul_integer),
         ..OpSchema::new("MatMulInteger")
     },
     OpSchema {
@@ -37,6 +38,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             infer_matmul(cx, 3, dtype)
         },
         macs: matmul_macs,
+        axes: Axes::Rule(axes::qlinear_matmul),
         ..OpSchema::new("QLinearMatMul")
     },
     OpSchema {

@@ -1,11 +1,11 @@
 //! Recurrent layers.
 
 use super::facts::{count, operand_shape};
-use super::{InferCx, InferError, OpSchema};
+use super::{Axes, InferCx, InferError, OpSchema, axes};
 use crate::ir::{Dim, Graph, OpId};
 
 const fn recurrent(op_type: &'static str) -> OpSchema {
-    OpSchema { infer, macs, ..OpSchema::new(op_type) }
+    OpSchema { infer, macs, axes: Axes::Rule(axes::recurrent), ..OpSchema::new(op_type) }
 }
 
 pub(super) static SCHEMAS: &[OpSchema] = &[recurrent("LSTM"), recurrent("GRU"), recurrent("RNN")];

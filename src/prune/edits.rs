@@ -55,6 +55,14 @@ impl Edits {
                 Place::Attr(name) => self.length_attr(g, op, name, of, keep),
                 Place::Operand(slot) => self.length_list(g, op, *slot, of, keep),
             },
+            AxisLink::BlockCount(axis, attr) => {
+                let (Some(keep), Some(n)) = (keep(*axis), length(g, op, *axis)) else { return };
+                let blocks = usize::try_from(g.op(op).int_or(attr, 1)).unwrap_or(1).max(1);
+                let mut left: Vec<usize> =
+                    keep.iter().map(|k| *k as usize / (n / blocks).max(1)).collect();
+                left.dedup();
+                self.attrs.push((op, attr, AttrValue::Int(left.len() as i64)));
+            }
             AxisLink::Bound { on, at, element } => {
                 let (Some(keep), Some(n)) = (keep(*on), length(g, op, *on)) else { return };
                 self.change(g, op, *at, *element, |v| moved(v, n, keep));

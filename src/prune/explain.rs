@@ -25,6 +25,8 @@ pub struct Explanation {
     pub axes: Vec<AxisPart>,
     /// Why nothing may be cut.
     pub pinned: Option<String>,
+    /// An op that takes statistics over its channels: cutting changes what is left.
+    pub approximate: Option<String>,
 }
 
 /// An axis that channels of a group run along.
@@ -86,6 +88,7 @@ impl Analysis {
             readers,
             axes: self.groups.lanes.ids().filter_map(axis).collect(),
             pinned: group.pinned.clone(),
+            approximate: group.approximate.clone(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Group {
     pub kind: String,
     /// Why nothing may be cut.
     pub pinned: Option<String>,
+    /// An op that takes statistics over its channels: cutting changes what is left.
+    pub approximate: Option<String>,
 }
 
 impl Group {
@@ -45,6 +47,8 @@ impl Group {
 /// Lanes, classes and groups of a graph.
 pub(super) struct Groups {
     pub lanes: Lanes,
+    /// Version of the default operator set.
+    pub opset: i64,
     /// Class of each atom of each lane, in the order of the lanes.
     class_of: Vec<Class>,
     starts: Vec<usize>,
@@ -63,11 +67,12 @@ const MAX_ROUNDS: usize = 4;
 impl Groups {
     /// Finds the groups of a graph. Where an axis is divided and following the first part leads to
     /// nothing that can be cut, the other parts are tried.
-    pub fn find(g: &Graph, opset: i64) -> Groups {
+    /// `approximate` lets channels go that statistics are taken over.
+    pub fn find(g: &Graph, opset: i64, approximate: bool) -> Groups {
         let mut skip = HashMap::new();
         let mut best: Option<Groups> = None;
         for _ in 0..MAX_ROUNDS {
-            let trace = Trace::run(g, opset, skip.clone());
+            let trace = Trace::run(g, opset, approximate, skip.clone());
             let choices = trace.choices.clone();
             let found = Groups::form(trace);
             let stuck: Vec<_> = choices.iter().filter(|(_, lane)| !found.is_open(*lane)).collect();
@@ -82,7 +87,7 @@ impl Groups {
                 break;
             }
         }
-        best.unwrap_or_else(|| Groups::form(Trace::run(g, opset, HashMap::new())))
+        best.unwrap_or_else(|| Groups::form(Trace::run(g, opset, approximate, HashMap::new())))
     }
 
     /// Something along the lane can be cut.
@@ -109,8 +114,8 @@ impl Groups {
         for (k, group) in (0u32..).zip(&groups) {
             group.cells.iter().flatten().for_each(|c| group_of[*c as usize] = k);
         }
-        let Trace { lanes, sinks, pairs, .. } = trace;
-        Groups { class_of, starts, class_count, group_of, groups, sinks, pairs, lanes }
+        let Trace { lanes, sinks, pairs, opset, .. } = trace;
+        Groups { opset, class_of, starts, class_count, group_of, groups, sinks, pairs, lanes }
     }
 
     /// Classes along a lane.
@@ -239,18 +244,25 @@ impl Forming<'_> {
         }
         let sources = self.lanes_of(&mut found, &trace.sources);
         let sinks = self.lanes_of(&mut found, &trace.sinks);
+        let first = |(lane, op): &(LaneId, String)| {
+            self.classes(*lane).first().map(|class| (*class, op.clone()))
+        };
+        let near: Vec<(Class, String)> = trace.near.iter().filter_map(first).collect();
         let mut groups = Vec::new();
         for (k, classes) in members.iter().enumerate() {
             if classes.is_empty() || sources[k].is_empty() {
                 continue;
             }
             let cells = self.cells(&found, classes, blocks);
+            let approximate = near.iter().filter(|(c, _)| classes.binary_search(c).is_ok());
+            let approximate = approximate.map(|(_, op)| op.clone()).next();
             let pin = classes.iter().filter_map(|c| pins[*c as usize]).min();
             let mut pinned = pin.map(|p| trace.pins[p as usize].1.clone());
             if pinned.is_none() {
                 pinned = unfit(&cells, classes.len(), &trace.equal, self);
             }
-            groups.push(describe(trace.g, self.lanes, cells, &sources[k], &sinks[k], pinned));
+            let group = describe(trace.g, self.lanes, cells, &sources[k], &sinks[k], pinned);
+            groups.push(Group { approximate, ..group });
         }
         groups
     }
@@ -367,5 +379,6 @@ fn describe(
         members,
         kind,
         pinned,
+        approximate: None,
     }
 }

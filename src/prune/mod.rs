@@ -12,6 +12,7 @@
 //! zeroed. Initializers are values like others: one that several ops read is cut once if they agree,
 //! and a vector shared by ops that do not agree is copied for each.
 
+mod derived;
 mod edits;
 mod explain;
 mod groups;
@@ -133,6 +134,8 @@ pub struct GroupReport {
     pub requested: f64,
     /// Why it was left alone.
     pub pinned: Option<String>,
+    /// An op that takes statistics over its channels: cutting changes what is left.
+    pub approximate: Option<String>,
 }
 
 /// What pruning did.
@@ -216,11 +219,16 @@ pub struct Choice {
 impl Analysis {
     /// Finds the groups of the main graph.
     pub fn of(model: &Model) -> Analysis {
+        Analysis::with(model, false)
+    }
+
+    /// As [`Analysis::of`]; with `approximate` also those that a normalization takes statistics over.
+    pub fn with(model: &Model, approximate: bool) -> Analysis {
         let mut model = model.clone();
         pass::visit_model(&mut model, &mut |g, _| lift_constants::lift(g));
         let opset = model.default_opset();
         let known = refresh(&mut model.graph, opset);
-        let groups = Groups::find(&model.graph, opset);
+        let groups = Groups::find(&model.graph, opset, approximate);
         Analysis { model, groups, known }
     }
 
@@ -305,6 +313,7 @@ impl Analysis {
             after: group.channels() - plan.remove * group.cells.len(),
             requested: plan.ratio,
             pinned: group.pinned.clone().or_else(|| plan.skipped.clone()),
+            approximate: group.approximate.clone(),
         };
         self.groups.groups.iter().zip(&choice.plans).map(one).collect()
     }

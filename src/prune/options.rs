@@ -94,6 +94,10 @@ pub struct PruneOptions {
     /// Leave at most this share of the time that a run takes in the engine
     #[arg(long, value_name = "SHARE", group = "prune-target", conflicts_with = "ratio")]
     pub target_latency: Option<f64>,
+    /// Also cut channels that a normalization takes statistics over, as the width of a transformer:
+    /// what stays is no longer exactly what it was
+    #[arg(long)]
+    pub approximate: bool,
     /// Prune in N steps, each followed by recovery
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub iterations: usize,
@@ -139,6 +143,7 @@ impl Default for PruneOptions {
             target_params: None,
             target_bytes: None,
             target_latency: None,
+            approximate: false,
             iterations: 1,
             round_to: 1,
             include: Vec::new(),

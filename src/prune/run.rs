@@ -78,7 +78,7 @@ impl Run<'_> {
         steps: usize,
         report: &mut PruneReport,
     ) -> Result<(), PruneError> {
-        let analysis = Analysis::of(model);
+        let analysis = Analysis::with(model, self.options.approximate);
         let original = self.original.get_or_insert_with(|| analysis.model.clone()).clone();
         let choice = self.choose(&analysis, &original, part, steps)?;
         merge(&mut report.groups, analysis.report(&choice));

@@ -27,6 +27,9 @@ pub struct SensitivityOptions {
     /// How channels are ranked inside a group [default: reconstruction with --data, else l2]
     #[arg(long, alias = "norm", value_enum, value_name = "HOW")]
     pub importance: Option<Importance>,
+    /// Also cut channels that a normalization takes statistics over
+    #[arg(long)]
+    pub approximate: bool,
     /// Recover before measuring: slower, and closer to what pruning with recovery gives
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Recover::None)]
     pub recover: Recover,
@@ -44,6 +47,7 @@ impl Default for SensitivityOptions {
             ratios: vec![0.25, 0.5, 0.75],
             target_macs: None,
             importance: None,
+            approximate: false,
             recover: Recover::None,
             include: Vec::new(),
             exclude: Vec::new(),
@@ -120,7 +124,7 @@ pub fn sensitivity(
         exclude: o.exclude.clone(),
         ..PruneOptions::default()
     };
-    let analysis = Analysis::of(model);
+    let analysis = Analysis::with(model, o.approximate);
     let moments = match options.importance().needs_data() {
         true => Some(importance::moments(&analysis.model, &analysis.groups, data)?),
         false => None,

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::lanes::{LaneId, Lanes, NoLane, Part, Reader};
-use crate::ir::DType::{BF16, F16, F32, F64};
-use crate::ir::{Graph, OpId, Slot, Tensor, ValueId};
+use crate::ir::DType::{I8, U8};
+use crate::ir::{DType, Graph, OpId, Slot, ValueId};
 use crate::ops::axes::{self, AxisLink, AxisRef, Place, Refusal};
 use crate::ops::{self, InferCx};
 
@@ -15,7 +15,7 @@ pub(super) type OpLinks = Rc<Result<Vec<AxisLink>, Refusal>>;
 /// What following the channels found.
 pub(super) struct Trace<'a> {
     pub g: &'a Graph,
-    opset: i64,
+    pub opset: i64,
     pub lanes: Lanes,
     links: HashMap<OpId, OpLinks>,
     pub queue: Vec<LaneId>,
@@ -33,6 +33,10 @@ pub(super) struct Trace<'a> {
     pub pairs: Vec<(LaneId, OpId, AxisRef)>,
     /// Lanes whose so many blocks stay equally long.
     pub equal: Vec<(LaneId, usize)>,
+    /// What statistics are taken over may be cut.
+    approximate: bool,
+    /// Lanes that statistics are taken over, with the op.
+    pub near: Vec<(LaneId, String)>,
     /// Lanes that must stay as they are, with the reason.
     pub pins: Vec<(LaneId, String)>,
     /// Lanes that must have the same classes in the same order, else both are pinned.
@@ -41,8 +45,14 @@ pub(super) struct Trace<'a> {
 
 impl<'a> Trace<'a> {
     /// Follows every channel of the graph that a weight makes. Where an axis is divided in two, it
-    /// follows the first part; `skip` says where to pass over so many.
-    pub fn run(g: &'a Graph, opset: i64, skip: HashMap<(OpId, usize), usize>) -> Trace<'a> {
+    /// follows the first part; `skip` says where to pass over so many. `approximate` lets channels go
+    /// that statistics are taken over.
+    pub fn run(
+        g: &'a Graph,
+        opset: i64,
+        approximate: bool,
+        skip: HashMap<(OpId, usize), usize>,
+    ) -> Trace<'a> {
         let mut trace = Trace {
             g,
             opset,
@@ -56,6 +66,8 @@ impl<'a> Trace<'a> {
             sources: Vec::new(),
             sinks: Vec::new(),
             equal: Vec::new(),
+            approximate,
+            near: Vec::new(),
             pins: Vec::new(),
             checks: Vec::new(),
         };
@@ -82,7 +94,9 @@ impl<'a> Trace<'a> {
 
     fn seed(&mut self, op: OpId, link: &AxisLink) {
         let lane = match *link {
-            AxisLink::Source { weight, .. } if self.is_weight(op, weight) => {
+            AxisLink::Source { weight, .. } | AxisLink::Made(weight)
+                if self.is_weight(op, weight) =>
+            {
                 self.lane(op, weight, None)
             }
             AxisLink::Blocked { part, rows, groups, source: true, .. }
@@ -97,16 +111,21 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// The axis is one of a constant whose channels can be ranked.
+    /// The axis is one of a weight whose channels can be ranked.
     fn is_weight(&self, op: OpId, axis: AxisRef) -> bool {
         let AxisRef::Operand(slot, _) = axis else { return false };
-        let weight = self.g.const_operand(op, slot);
-        let float = |t: &Tensor| matches!(t.dtype(), F32 | F64 | F16 | BF16);
-        weight.is_some_and(|t| float(t) && t.raw().is_some())
+        let Some(value) = self.g.operand(op, slot) else { return false };
+        let ranked = |d: DType| d.is_float() || matches!(d, I8 | U8);
+        match self.g.const_tensor(value) {
+            Some(t) => ranked(t.dtype()) && t.raw().is_some(),
+            None => {
+                self.g.value(value).dtype().is_some_and(ranked) && axes::is_weight(self.g, value)
+            }
+        }
     }
 
-    fn is_const(&self, op: OpId, axis: AxisRef) -> bool {
-        matches!(axis, AxisRef::Operand(slot, _) if self.g.const_operand(op, slot).is_some())
+    fn value_of(&self, op: OpId, axis: AxisRef) -> Option<ValueId> {
+        place(self.g, op, axis).map(|at| at.0)
     }
 
     /// The lane of an axis of an op; a new one is queued.
@@ -215,11 +234,16 @@ impl<'a> Trace<'a> {
                 self.equal.push((id, *groups));
                 return false;
             }
+            AxisLink::Whole(axis, blocks) if at == *axis => {
+                self.whole(id, op, *blocks);
+                return false;
+            }
             AxisLink::Map(a, b, pairs) if at == *a || at == *b => self.map(id, op, *a, *b, pairs),
             AxisLink::Either(options) => return self.either(id, op, at, k, options),
             AxisLink::Mixed(axis) if at == *axis => {
-                self.pin_at(id, op, "it mixes the values along this axis (approximate)");
+                self.pin_at(id, op, "it mixes the values along this axis");
             }
+            AxisLink::Statistics(axis, blocks) if at == *axis => self.statistics(id, op, *blocks),
             AxisLink::Fixed(axis, why) if at == *axis => self.pin_at(id, op, why),
             AxisLink::Lengths { of, at: place } => {
                 for (e, _) in of.iter().enumerate().filter(|(_, r)| **r == at) {
@@ -261,13 +285,52 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// Notes what sums over the channels: a constant, or else the first factor.
+    /// Notes what sums over the channels: the weight, and where that is no constant the first factor
+    /// as well.
     fn contracted(&mut self, op: OpId, a: AxisRef, b: AxisRef) {
-        let constant = [a, b].into_iter().find(|side| self.is_const(op, *side));
-        match (constant, self.lane(op, constant.unwrap_or(a), None)) {
-            (Some(_), Ok(lane)) => self.sinks.push((lane, op)),
-            (None, Ok(lane)) => self.pairs.push((lane, op, a)),
-            _ => {}
+        let constant = |v: Option<ValueId>| v.is_some_and(|v| self.g.const_tensor(v).is_some());
+        let weight = |v: Option<ValueId>| v.is_some_and(|v| axes::is_weight(self.g, v));
+        let mut sides = [a, b];
+        sides.sort_by_key(|s| match self.value_of(op, *s) {
+            v if constant(v) => 0,
+            v if weight(v) => 1,
+            _ => 2,
+        });
+        let [first, other] = sides;
+        let v = self.value_of(op, first);
+        let (constant, weight) = (constant(v), weight(v));
+        let Ok(lane) = self.lane(op, first, None) else { return };
+        if weight {
+            self.sinks.push((lane, op));
+        }
+        if !constant && let Ok(lane) = self.lane(op, if weight { other } else { a }, None) {
+            self.pairs.push((lane, op, if weight { other } else { a }));
+        }
+    }
+
+    /// Each of so many blocks of the lane goes as a whole.
+    fn whole(&mut self, id: LaneId, op: OpId, blocks: usize) {
+        let len = self.lanes.get(id).len as usize;
+        if blocks == 0 || !len.is_multiple_of(blocks) {
+            return self.pin_at(id, op, "its lengths do not fit");
+        }
+        let each = (len / blocks).max(1) as u32;
+        for i in 0..len as u32 {
+            self.lanes.join(id, i - i % each, id, i);
+        }
+    }
+
+    /// Statistics are taken over each of so many blocks of the lane.
+    fn statistics(&mut self, id: LaneId, op: OpId, blocks: usize) {
+        match (self.approximate, blocks) {
+            (true, _) => {
+                self.equal.push((id, blocks));
+                self.near.push((id, self.g.label(op)));
+            }
+            (false, 1) => {
+                self.pin_at(id, op, "it takes statistics over this axis (see --approximate)");
+            }
+            (false, _) => self.whole(id, op, blocks),
         }
     }
 

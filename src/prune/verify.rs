@@ -71,7 +71,9 @@ impl Check<'_> {
                 let r = self.len(AxisRef::Operand(*slot, *rows))?;
                 (r % groups != 0).then(|| format!("{r} rows do not make {groups} groups"))
             }
-            AxisLink::Equal(axis, groups) => {
+            AxisLink::Equal(axis, groups)
+            | AxisLink::Whole(axis, groups)
+            | AxisLink::Statistics(axis, groups) => {
                 let n = self.len(*axis)?;
                 let uneven = *groups == 0 || n % groups != 0;
                 uneven.then(|| format!("{} of {n} does not make {groups} groups", name(*axis)))

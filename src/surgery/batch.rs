@@ -488,7 +488,9 @@ fn link_of(links: &[AxisLink], axis: AxisRef) -> Result<(&[AxisRef], bool), Why>
         match link {
             AxisLink::Same(refs) if refs.contains(&axis) => found = Some((&refs[..], false)),
             AxisLink::Broadcast(refs) if refs.contains(&axis) => found = Some((&refs[..], true)),
-            AxisLink::Mixed(r) if *r == axis => return Err("it mixes samples".to_owned()),
+            AxisLink::Mixed(r) | AxisLink::Statistics(r, _) if *r == axis => {
+                return Err("it mixes samples".to_owned());
+            }
             AxisLink::Fixed(r, _) if *r == axis => {
                 return Err("it picks, adds or reorders samples".to_owned());
             }

@@ -1,7 +1,7 @@
 //! Convolutions and matrix products.
 
 use super::AxisRef::{Operand, Result as Out};
-use super::{AxisLink, AxisRef, InferCx, Place, Refusal, len, out_rank, rank};
+use super::{AxisLink, AxisRef, InferCx, Place, Refusal, has_weight, len, out_rank, rank};
 
 const DYNAMIC: &str = "its weight is not constant";
 const LENGTH: &str = "the number of channels is not known";
@@ -14,15 +14,41 @@ pub fn conv(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     convolution(cx, 1, Some(2))
 }
 
+/// `ConvInteger`: data, weight, and their zero points.
+///
+/// # Errors
+/// When the weight is not constant or does not fit.
+pub fn conv_integer(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let mut links = convolution(cx, 1, None)?;
+    links.extend(vector(cx, 3, Out(0, 1)));
+    Ok(links)
+}
+
+/// `QLinearConv`: data, weight in slot 3, each followed by scale and zero point, those of the result,
+/// bias.
+///
+/// # Errors
+/// When the weight is not constant or does not fit.
+pub fn qlinear_conv(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let mut links = convolution(cx, 3, Some(8))?;
+    links.extend([4, 5].into_iter().filter_map(|slot| vector(cx, slot, Out(0, 1))));
+    Ok(links)
+}
+
+/// The elements of a vector belong to the indices of an axis.
+fn vector(cx: &InferCx, slot: usize, axis: AxisRef) -> Option<AxisLink> {
+    (cx.rank(slot) == Some(1)).then(|| AxisLink::Broadcast(vec![Operand(slot, 0), axis]))
+}
+
 /// `ConvTranspose`: data, weight `[in, out / group, …]`, bias.
 ///
 /// # Errors
 /// When the weight is not constant or does not fit.
 pub fn conv_transpose(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
-    let weight = cx.tensor(1).ok_or(DYNAMIC)?.dims();
+    let weight = sizes(cx, 1)?;
     let groups = groups(cx)?;
     let channels = len(cx, 0, 1).ok_or(LENGTH)?;
-    let &[_, columns, ..] = weight else { return Err("its weight has no channels".into()) };
+    let &[_, columns, ..] = &weight[..] else { return Err("its weight has no channels".into()) };
     let mut links = vec![batch()];
     links.extend(bias(cx, 2));
     match (groups, columns) {
@@ -50,10 +76,10 @@ pub fn conv_transpose(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
 }
 
 fn convolution(cx: &InferCx, w: usize, b: Option<usize>) -> Result<Vec<AxisLink>, Refusal> {
-    let weight = cx.tensor(w).ok_or(DYNAMIC)?.dims();
+    let weight = sizes(cx, w)?;
     let groups = groups(cx)?;
     let channels = len(cx, 0, 1).ok_or(LENGTH)?;
-    let &[rows, columns, ..] = weight else { return Err("its weight has no channels".into()) };
+    let &[rows, columns, ..] = &weight[..] else { return Err("its weight has no channels".into()) };
     let mut links = vec![batch()];
     links.extend(b.and_then(|b| bias(cx, b)));
     links.push(AxisLink::Source { weight: Operand(w, 0), result: Out(0, 1) });
@@ -72,6 +98,12 @@ fn convolution(cx: &InferCx, w: usize, b: Option<usize>) -> Result<Vec<AxisLink>
         ]),
     }
     Ok(links)
+}
+
+/// Sizes of the weight in slot `w`.
+fn sizes(cx: &InferCx, w: usize) -> Result<Vec<usize>, Refusal> {
+    let shape = cx.shape(w).filter(|_| has_weight(cx, w)).ok_or(DYNAMIC)?;
+    shape.iter().map(|d| d.size()).collect::<Option<_>>().ok_or_else(|| DYNAMIC.into())
 }
 
 fn groups(cx: &InferCx) -> Result<usize, Refusal> {
@@ -128,11 +160,44 @@ pub fn gemm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
 /// # Errors
 /// When a rank is not known.
 pub fn matmul(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
-    let (ra, rb, out) = (rank(cx, 0)?, rank(cx, 1)?, out_rank(cx)?);
+    product(cx, 1)
+}
+
+/// `MatMulInteger`: the factors and their zero points.
+///
+/// # Errors
+/// When a rank is not known.
+pub fn matmul_integer(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let mut links = product(cx, 1)?;
+    let rank = out_rank(cx)?;
+    links.extend(rank.checked_sub(2).and_then(|axis| vector(cx, 2, Out(0, axis))));
+    links.extend(rank.checked_sub(1).and_then(|axis| vector(cx, 3, Out(0, axis))));
+    Ok(links)
+}
+
+/// `QLinearMatMul`: the factors in slots 0 and 3, each followed by scale and zero point, those of the
+/// result.
+///
+/// # Errors
+/// When a rank is not known or something is quantized along rows.
+pub fn qlinear_matmul(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let mut links = product(cx, 3)?;
+    let single = |slot: usize| cx.rank(slot) == Some(0) || len(cx, slot, 0) == Some(1);
+    if ![1, 2, 6, 7].into_iter().all(single) {
+        return Err("its rows have scales of their own".into());
+    }
+    let last = out_rank(cx)?.checked_sub(1).ok_or("the ranks do not fit")?;
+    links.extend([4, 5].into_iter().filter_map(|slot| vector(cx, slot, Out(0, last))));
+    Ok(links)
+}
+
+/// A matrix product whose second factor is in slot `b`.
+fn product(cx: &InferCx, b: usize) -> Result<Vec<AxisLink>, Refusal> {
+    let (ra, rb, out) = (rank(cx, 0)?, rank(cx, b)?, out_rank(cx)?);
     if ra == 0 || rb == 0 {
         return Err("an operand has no axes".into());
     }
-    let inner = Operand(1, rb.saturating_sub(2));
+    let inner = Operand(b, rb.saturating_sub(2));
     let mut links = vec![AxisLink::Contract(Operand(0, ra - 1), inner)];
     let columns = usize::from(rb > 1);
     if ra > 1 {
@@ -141,12 +206,12 @@ pub fn matmul(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     }
     if rb > 1 {
         let axis = out.checked_sub(1).ok_or("the ranks do not fit")?;
-        links.push(made(cx, 1, Operand(1, rb - 1), Out(0, axis)));
+        links.push(made(cx, b, Operand(b, rb - 1), Out(0, axis)));
     }
     let matrix = usize::from(ra > 1) + columns;
     for k in 0..out.saturating_sub(matrix) {
         let mut refs = vec![Out(0, k)];
-        for (slot, r) in [(0, ra), (1, rb)] {
+        for (slot, r) in [(0, ra), (b, rb)] {
             if r > 2 && (k + r).checked_sub(out).is_some_and(|a| a < r - 2) {
                 refs.push(Operand(slot, k + r - out));
             }
@@ -156,10 +221,10 @@ pub fn matmul(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     Ok(links)
 }
 
-/// The operand's axis becomes the result's: computed by it, when the operand is constant.
+/// The operand's axis becomes the result's: computed by it, when the operand is a weight.
 fn made(cx: &InferCx, slot: usize, operand: AxisRef, result: AxisRef) -> AxisLink {
-    match cx.tensor(slot) {
-        Some(_) => AxisLink::Source { weight: operand, result },
-        None => AxisLink::Same(vec![operand, result]),
+    match has_weight(cx, slot) {
+        true => AxisLink::Source { weight: operand, result },
+        false => AxisLink::Same(vec![operand, result]),
     }
 }

@@ -4,17 +4,23 @@
 //! else knows how a channel travels through an operator. A rule says what it can prove. An axis
 //! that no link of an op names stays as it is.
 
+mod attention;
 mod contract;
 mod layout;
 mod norm;
+mod recurrent;
 mod reshape;
+mod weight;
 
 use std::borrow::Cow;
 
 use super::{InferCx, OpSchema, normalize_axis};
 use crate::ir::Dim;
 
-pub use contract::{conv, conv_transpose, gemm, matmul};
+pub use attention::attention;
+pub use contract::{
+    conv, conv_integer, conv_transpose, gemm, matmul, matmul_integer, qlinear_conv, qlinear_matmul,
+};
 pub use layout::{
     concat, depth_to_space, expand, gather, pad, resize, shape, slice, space_to_depth, split, tile,
     transpose,
@@ -23,7 +29,9 @@ pub use norm::{
     along_axis, batch_norm, channels, group_norm, instance_norm, layer_norm, quantize, reduce,
     sampled_channels,
 };
+pub use recurrent::recurrent;
 pub(crate) use reshape::{Segment, segments};
+pub use weight::is_weight;
 
 /// Longest axis whose indices are listed.
 const MAX_PAIRS: usize = 1 << 22;
@@ -81,14 +89,23 @@ pub enum AxisLink {
         /// The weight makes `axis`; else it meets it and sums.
         source: bool,
     },
+    /// Slices of a weight along this axis are what computes the channels that other links tie to it.
+    Made(AxisRef),
     /// The axis is so many equal blocks laid end to end, and they stay equally long.
     Equal(AxisRef, usize),
+    /// The axis is so many equal blocks laid end to end, each of which stays or goes as a whole.
+    Whole(AxisRef, usize),
+    /// The integer attribute is the number of blocks on the axis.
+    BlockCount(AxisRef, &'static str),
     /// Index `i` of the first axis is index `j` of the second, for each pair `(i, j)`.
     Map(AxisRef, AxisRef, Vec<(u32, u32)>),
     /// Exactly one of these holds, whichever is chosen; the axes of the others stay as they are.
     Either(Vec<AxisLink>),
     /// Values along the axis influence each other: cutting changes what is left.
     Mixed(AxisRef),
+    /// So do they, but only through statistics of the values in each of so many equal blocks: those
+    /// of a part of a block are about those of all of it, and blocks that go as a whole change nothing.
+    Statistics(AxisRef, usize),
     /// The axis stays as it is, and why.
     Fixed(AxisRef, &'static str),
     /// Element `e` of an integer list of the op is the length of axis `of[e]`; 0 and −1 leave it
@@ -187,6 +204,11 @@ fn rank(cx: &InferCx, i: usize) -> Result<usize, Refusal> {
 /// Rank of the first result.
 fn out_rank(cx: &InferCx) -> Result<usize, Refusal> {
     cx.result(0).and_then(|v| v.rank()).ok_or_else(|| "the rank of the result is not known".into())
+}
+
+/// Operand `i` is a weight: constant, or computed from constants alone.
+fn has_weight(cx: &InferCx, i: usize) -> bool {
+    cx.graph().operand(cx.id(), i).is_some_and(|v| is_weight(cx.graph(), v))
 }
 
 /// Length of an axis of operand `i`, when it is fixed.

@@ -1,7 +1,7 @@
 //! Normalisations, reductions, pools and what works along one axis.
 
 use super::AxisRef::{Operand, Result as Out};
-use super::{AxisLink, InferCx, Place, Refusal, axes_list, axis_attr, carry, len, out_rank, rank};
+use super::{AxisLink, InferCx, Refusal, axes_list, axis_attr, carry, len, out_rank, rank};
 
 const STATISTICS: &str = "its running statistics are in use";
 
@@ -55,25 +55,35 @@ pub fn instance_norm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     Ok(links)
 }
 
-/// `GroupNormalization`: follows the channels only when each is a group of its own.
+/// `GroupNormalization`: channels by themselves when each is a group of its own, else groups as a
+/// whole.
 ///
 /// # Errors
-/// When the rank is not known.
+/// When the rank or the number of channels is not known.
 pub fn group_norm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
-    let groups = cx.op().int_or("num_groups", 1);
-    let single = len(cx, 0, 1).is_some_and(|c| i64::try_from(c) == Ok(groups));
+    let channels = len(cx, 0, 1).ok_or("the number of channels is not known")?;
+    let groups = usize::try_from(cx.op().int_or("num_groups", 1)).unwrap_or(0);
+    if groups == 0 || !channels.is_multiple_of(groups) {
+        return Err("its number of groups does not fit".into());
+    }
     let mut links = carry(rank(cx, 0)?.min(1), |_| false);
-    if single {
-        let refs = vec![Operand(0, 1), Out(0, 1), Operand(1, 0), Operand(2, 0)];
-        links.push(AxisLink::Same(refs));
-        let at = Place::Attr("num_groups");
-        links.push(AxisLink::Lengths { of: vec![Operand(0, 1)], at });
-    } else {
-        let mut refs = vec![Operand(0, 1), Out(0, 1)];
-        refs.extend(
-            (cx.opset() >= 21).then_some([Operand(1, 0), Operand(2, 0)]).into_iter().flatten(),
-        );
-        links.extend([AxisLink::Same(refs), AxisLink::Mixed(Operand(0, 1))]);
+    links.push(AxisLink::BlockCount(Operand(0, 1), "num_groups"));
+    let mut refs = vec![Operand(0, 1), Out(0, 1)];
+    let (each, by_channel) = (channels / groups, cx.opset() >= 21 || channels == groups);
+    if by_channel {
+        refs.extend([Operand(1, 0), Operand(2, 0)]);
+    }
+    links.push(AxisLink::Same(refs));
+    match by_channel {
+        _ if each == 1 => {}
+        true => links.push(AxisLink::Statistics(Operand(0, 1), groups)),
+        // Scales of groups leave no way to cut a part of one.
+        false => {
+            links.push(AxisLink::Whole(Operand(0, 1), groups));
+            let pairs: Vec<_> = (0..groups).map(|k| (k as u32, (k * each) as u32)).collect();
+            links.push(AxisLink::Map(Operand(1, 0), Operand(0, 1), pairs.clone()));
+            links.push(AxisLink::Map(Operand(2, 0), Operand(0, 1), pairs));
+        }
     }
     Ok(links)
 }
@@ -94,7 +104,7 @@ pub fn layer_norm(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
             }
         }
         links.push(AxisLink::Broadcast(refs));
-        links.push(AxisLink::Mixed(Operand(0, a)));
+        links.push(AxisLink::Statistics(Operand(0, a), 1));
     }
     Ok(links)
 }
@@ -143,7 +153,10 @@ pub fn reduce(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     let mut out = 0;
     for a in 0..rank {
         if axes.contains(&a) {
-            links.push(AxisLink::Mixed(Operand(0, a)));
+            links.push(match cx.op().is("ReduceMean") {
+                true => AxisLink::Statistics(Operand(0, a), 1),
+                false => AxisLink::Mixed(Operand(0, a)),
+            });
             out += usize::from(keep);
         } else {
             links.push(AxisLink::Same(vec![Operand(0, a), Out(0, out)]));

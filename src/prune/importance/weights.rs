@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::super::derived;
 use super::super::groups::Groups;
 use super::super::lanes::{Lane, LaneId};
 use super::super::options::PruneOptions;
@@ -31,7 +32,7 @@ pub(super) fn scores(
     lanes.dedup();
     let norms: Vec<Vec<f64>> = lanes
         .par_iter()
-        .map(|&(lane, op)| lane_scores(g, groups.lanes.get(lane), op, kind))
+        .map(|&(lane, op)| lane_scores(g, groups.opset, groups.lanes.get(lane), op, kind))
         .collect::<Result<_, _>>()?;
     let mut parts: Vec<Vec<f64>> = vec![Vec::new(); groups.class_count];
     for (k, group) in (0u32..).zip(&groups.groups).filter(|(_, group)| group.pinned.is_none()) {
@@ -86,8 +87,14 @@ pub(in crate::prune) fn channel_norms(
     sources.par_iter().filter_map(picture).collect()
 }
 
-fn lane_scores(g: &Graph, lane: &Lane, op: OpId, kind: Importance) -> Result<Vec<f64>, PruneError> {
-    let mut norms = lane_norms(g, lane, op, Norm::of(kind))?;
+fn lane_scores(
+    g: &Graph,
+    opset: i64,
+    lane: &Lane,
+    op: OpId,
+    kind: Importance,
+) -> Result<Vec<f64>, PruneError> {
+    let mut norms = lane_norms(g, opset, lane, op, Norm::of(kind))?;
     match kind {
         Importance::BnScale => {
             if let Some(scales) = bn_scales(g, op, norms.len()) {
@@ -149,6 +156,9 @@ fn distances(t: &Tensor, lane: &Lane) -> Option<Vec<f64>> {
     Some((0..n).map(|i| (0..n).map(|j| distance(i, j)).sum()).collect())
 }
 
+/// Runs of elements of one channel that are shorter than this are not summed by themselves.
+const SHORT: usize = 32;
+
 #[derive(Clone, Copy, PartialEq)]
 enum Norm {
     L1,
@@ -178,11 +188,19 @@ impl Norm {
 
 /// Norm of the weights behind each atom of a source lane, with the scale of a batch normalization
 /// that follows at once.
-fn lane_norms(g: &Graph, lane: &Lane, op: OpId, norm: Norm) -> Result<Vec<f64>, PruneError> {
+fn lane_norms(
+    g: &Graph,
+    opset: i64,
+    lane: &Lane,
+    op: OpId,
+    norm: Norm,
+) -> Result<Vec<f64>, PruneError> {
     let name = || g.value(lane.value).name().to_owned();
-    let tensor = g.const_tensor(lane.value).ok_or_else(|| PruneError::Weight { name: name() })?;
-    let values = norms(tensor, lane, norm).ok_or_else(|| PruneError::Weight { name: name() })?;
-    let scale = following_scale(g, op, values.len());
+    let tensor = derived::weight(g, opset, op, lane.value);
+    let values = tensor.and_then(|t| norms(&t, lane, norm));
+    let values = values.ok_or_else(|| PruneError::Weight { name: name() })?;
+    let scale = following_scale(g, op, values.len())
+        .or_else(|| derived::channel_scales(g, op, lane.value, values.len()));
     let values: Vec<f64> = match scale {
         Some(scale) => values.iter().zip(scale).map(|(v, s)| v * s).collect(),
         None => values,
@@ -224,12 +242,23 @@ fn norms(t: &Tensor, lane: &Lane, norm: Norm) -> Option<Vec<f64>> {
         d if d.is_float() => Tensor::from_f32(DType::F32, dims, &t.to_f32()?)?.raw()?.clone(),
         _ => return None,
     };
+    let short = inner < SHORT;
+    let mut row = vec![0.0; if short { n * inner } else { 0 }];
     for o in 0..outer {
         let block = if groups > 1 { o / (outer / groups) } else { 0 };
-        for i in 0..n {
-            let at = (o * n + i) * inner * 4;
-            let slot = &mut out[block * n + i];
-            *slot = norm.add(*slot, &raw[at..at + inner * 4]);
+        let bytes = &raw[o * n * inner * 4..(o + 1) * n * inner * 4];
+        if short {
+            norm.add_each(&mut row, bytes);
+            if o + 1 == outer || (groups > 1 && (o + 1) % (outer / groups) == 0) {
+                for (slot, part) in out[block * n..].iter_mut().zip(row.chunks(inner.max(1))) {
+                    *slot = norm.join(part);
+                }
+                row.fill(0.0);
+            }
+            continue;
+        }
+        for (slot, part) in out[block * n..].iter_mut().zip(bytes.chunks(inner * 4)) {
+            *slot = norm.add(*slot, part);
         }
     }
     if norm == Norm::L2 {
@@ -244,12 +273,34 @@ impl Norm {
         match self {
             Norm::L1 => so_far + sum(bytes, f32::abs),
             Norm::L2 => so_far + sum(bytes, |v| v * v),
-            Norm::Linf => floats(bytes).fold(so_far, |m, v| {
-                let v = f64::from(v.abs());
-                if v > m || v.is_nan() { v } else { m }
-            }),
+            Norm::Linf => floats(bytes).fold(so_far, |m, v| larger(m, f64::from(v.abs()))),
         }
     }
+}
+
+impl Norm {
+    /// Takes each element into the running sum (or maximum) in its place.
+    fn add_each(self, so_far: &mut [f64], bytes: &[u8]) {
+        let all = so_far.iter_mut().zip(floats(bytes));
+        match self {
+            Norm::L1 => all.for_each(|(s, v)| *s += f64::from(v.abs())),
+            Norm::L2 => all.for_each(|(s, v)| *s += f64::from(v) * f64::from(v)),
+            Norm::Linf => all.for_each(|(s, v)| *s = larger(*s, f64::from(v.abs()))),
+        }
+    }
+
+    /// One of several running sums (or maxima).
+    fn join(self, parts: &[f64]) -> f64 {
+        match self {
+            Norm::Linf => parts.iter().copied().fold(0.0, larger),
+            _ => parts.iter().sum(),
+        }
+    }
+}
+
+/// The larger of the two, NaN if the second is.
+fn larger(m: f64, v: f64) -> f64 {
+    if v > m || v.is_nan() { v } else { m }
 }
 
 fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
