@@ -103,7 +103,7 @@ pub static RULES: &[Rule] = &[
         title: "TensorRT 8 takes weights in float",
         page: "From TensorRT 10 on weights may be stored as INT8 behind DequantizeLinear alone. \
             TensorRT 8 wants them in float with QuantizeLinear and DequantizeLinear: \
-            `lapidary quantize --float-weights`.",
+            `lapidary quantize --float-weights`, with `--from-quantized` for a quantized model.",
     },
     Rule {
         id: "L14",
@@ -127,8 +127,8 @@ pub static RULES: &[Rule] = &[
         id: "L17",
         title: "where precision comes from",
         page: "TensorRT 11, and 10.12 on with --stronglyTyped, takes all types from the file: a \
-            float32 model with Q/DQ computes in float32 between them. `lapidary optimize --fp16` makes \
-            these parts float16 as well. Older versions need --int8, and --fp16 for the rest.",
+            float32 model with Q/DQ computes in float32 between them. `lapidary convert MODEL --fp16` \
+            makes these parts float16 as well. Older versions need --int8, and --fp16 for the rest.",
     },
     Rule {
         id: "N19",
@@ -141,7 +141,7 @@ pub static RULES: &[Rule] = &[
         title: "the operator set is one that the version documents",
         page: "TensorRT 8.6 documents operator sets 9 to 17, 10.0 to 10.14 9 to 20, 10.15 9 to 24, 11 \
             9 to 25. The parser does not refuse others, but reads their operators by the rules it \
-            knows. `lapidary convert MODEL --opset N` raises old ones.",
+            knows. `lapidary convert MODEL --opset N` takes them there.",
     },
     Rule {
         id: "O1",

@@ -29,11 +29,11 @@ pub(super) fn check(m: &Model, version: Version) -> Vec<Finding> {
 }
 
 fn operator_set(m: &Model, version: Version, findings: &mut Vec<Finding>) {
-    let newest = match version {
-        v if v.at_least(11, 0) => 25,
-        v if v.at_least(10, 15) => 24,
-        v if v.at_least(10, 0) => 20,
-        _ => 17,
+    let (newest, lower) = match version {
+        v if v.at_least(11, 0) => (25, "convert MODEL --opset 25"),
+        v if v.at_least(10, 15) => (24, "convert MODEL --opset 24"),
+        v if v.at_least(10, 0) => (20, "convert MODEL --opset 20"),
+        _ => (17, "convert MODEL --opset 17"),
     };
     let opset = m.default_opset();
     let warn = |why: String, fix| Finding::error("V1", "model", why, fix).rated(Severity::Warning);
@@ -42,7 +42,8 @@ fn operator_set(m: &Model, version: Version, findings: &mut Vec<Finding>) {
         findings.push(warn(why, "raise the operator set").repaired_by("convert MODEL --opset 13"));
     } else if opset > newest {
         let why = format!("operator set {opset}; TensorRT {version} documents up to {newest}");
-        findings.push(warn(why, "export for an older operator set, or use a newer TensorRT"));
+        let fix = "take it to an older operator set, or use a newer TensorRT";
+        findings.push(warn(why, fix).repaired_by(lower));
     }
 }
 
@@ -77,11 +78,11 @@ fn precision(m: &Model, version: Version, findings: &mut Vec<Finding>) {
         }
     });
     if let Some(node) = weight.filter(|_| !version.at_least(9, 0)) {
-        let fix = "quantize the float model again with float weights";
+        let fix = "write them in float with QuantizeLinear";
         let why = "TensorRT 8 does not take weights that are stored as INT8";
         findings.push(
             Finding::error("L13", node, why, fix)
-                .repaired_by("quantize MODEL --float-weights --data DATA"),
+                .repaired_by("quantize MODEL --from-quantized --float-weights"),
         );
     }
     if pairs == 0 {
@@ -93,7 +94,7 @@ fn precision(m: &Model, version: Version, findings: &mut Vec<Finding>) {
         findings.push(note(why, "build with trtexec --int8 --fp16"));
     } else if float.is_some() {
         let why = "what is not quantized computes in float32";
-        findings.push(note(why, "convert it to float16").repaired_by("optimize MODEL --fp16"));
+        findings.push(note(why, "convert it to float16").repaired_by("convert MODEL --fp16"));
     }
 }
 

@@ -53,13 +53,27 @@ impl Check<'_> {
         let mut finding = Finding::error(id, self.g.label(self.op), why, fix);
         finding.command = match id {
             "L1" | "L2" | "L11" | "L12" => Some("quantize MODEL --from-quantized"),
-            "L10" => Some("convert MODEL --opset 21"),
             _ => None,
         };
         if ["L14", "N19"].contains(&id) {
             finding.severity = Severity::Warning;
         }
         self.findings.push(finding);
+    }
+
+    /// L10: the operator set is older than `need`.
+    fn too_old(&mut self, need: i64, why: impl Into<String>) {
+        let (fix, command) = (
+            "raise the operator set",
+            match need {
+                ..=13 => "convert MODEL --opset 13",
+                14..=19 => "convert MODEL --opset 19",
+                20..=21 => "convert MODEL --opset 21",
+                _ => "convert MODEL --opset 23",
+            },
+        );
+        let found = Finding::error("L10", self.g.label(self.op), why, fix);
+        self.findings.push(found.repaired_by(command));
     }
 
     fn run(&mut self) {
@@ -162,11 +176,7 @@ impl Check<'_> {
             self.found("L7", "several scales on an activation", fix);
         }
         if self.opset < 13 {
-            self.found(
-                "L10",
-                "scales along an axis need operator set 13",
-                "raise the operator set",
-            );
+            self.too_old(13, "scales along an axis need operator set 13");
         }
         match axis {
             None => self.found("L8", "no axis is written", "write the axis"),
@@ -190,7 +200,7 @@ impl Check<'_> {
 
     fn blocks(&mut self, scale: &Tensor, rank: Option<usize>) {
         if self.opset < 21 {
-            self.found("L10", "blocked scales need operator set 21", "raise the operator set");
+            self.too_old(21, "blocked scales need operator set 21");
         }
         let data = self.g.operand(self.op, 0).and_then(|v| self.g.value(v).sizes());
         let differ = data.filter(|d| d.len() == scale.rank()).map(|d| {
@@ -232,8 +242,7 @@ impl Check<'_> {
         }
         let half = scale.is_some_and(|d| d != F32) || (quantizes && data.is_some_and(|d| d != F32));
         if half && data != Some(DType::I32) && self.opset < 19 {
-            let fix = "raise the operator set to 19";
-            self.found("L10", "16-bit floats in Q/DQ need operator set 19", fix);
+            self.too_old(19, "16-bit floats in Q/DQ need operator set 19");
         }
         if quantizes
             && self.opset < 23
@@ -252,7 +261,7 @@ impl Check<'_> {
         };
         if self.opset < need {
             let why = format!("this type needs operator set {need}");
-            self.found("L10", why, "raise the operator set");
+            self.too_old(need, why);
         }
     }
 
