@@ -16,6 +16,9 @@ mod placement;
 mod recover;
 #[path = "quantize/residual.rs"]
 mod residual;
+#[path = "quantize/rules.rs"]
+mod rules;
+mod support;
 #[path = "quantize/targets.rs"]
 mod targets;
 #[path = "quantize/weights.rs"]

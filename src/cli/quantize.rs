@@ -55,7 +55,9 @@ pub(super) fn print(report: &QuantizeReport, explain: bool) {
     } else {
         print_calibrated(report);
     }
-    let listed: Vec<_> = report.ops.iter().filter(|d| explain || !d.quantized).collect();
+    let others = report.others.iter().filter(|_| explain);
+    let listed: Vec<_> =
+        report.ops.iter().filter(|d| explain || !d.quantized).chain(others).collect();
     if listed.is_empty() {
         return;
     }

@@ -85,8 +85,14 @@ pub(super) fn insert(
 ) -> usize {
     for (&value, readers) in &plan.pairs {
         let amax = amax.get(&value).copied().unwrap_or(0.0);
-        let dequantized = insert_pair(g, value, activation_scale(amax, o.payload), o.payload);
+        let scale = activation_scale(amax, o.payload);
+        let mut shared = None;
         for &(op, slot) in readers.keys() {
+            let dequantized = match shared.filter(|_| !plan.dedicated) {
+                Some(v) => v,
+                None => insert_pair(g, value, scale, o.payload),
+            };
+            shared = Some(dequantized);
             g.set_operand(op, slot, Some(dequantized));
         }
     }

@@ -192,6 +192,7 @@ fn quantize_static(
     }
     let mut report = QuantizeReport {
         ops: plan.decisions.clone(),
+        others: plan.others.clone(),
         quantized_ops: plan.quantized_count(),
         weighted_ops: plan.decisions.iter().filter(|d| d.rule != "W5").count(),
         mac_share: None,
@@ -268,7 +269,8 @@ fn finish(
     o: &QuantizeOptions,
     report: QuantizeReport,
 ) -> Result<QuantizeReport, QuantizeError> {
-    let mut found = check_qdq(m).into_iter();
+    let rules = placement::Rules::of(o)?;
+    let mut found = check_qdq(m).into_iter().filter(|f| rules.on(f.id));
     match found.next().filter(|_| o.profile != Profile::OnnxruntimeCpu) {
         Some(finding) => Err(QuantizeError::Illegal(Box::new(finding))),
         None => Ok(report),

@@ -76,9 +76,12 @@ pub struct QuantizeOptions {
     /// Quantize both products of attention as well: INT8 up to 512 tokens; FP8 does so anyway
     #[arg(long)]
     pub attention: bool,
-    /// Switch placement rules off, by id: N3, W7, …
-    #[arg(long, value_name = "RULE", value_delimiter = ',')]
-    pub disable_rule: Vec<String>,
+    /// Switch placement rules on or off: -W7,+N1; `lapidary explain rules` lists them
+    #[arg(long, value_name = "±RULE", value_delimiter = ',', allow_hyphen_values = true)]
+    pub rules: Vec<String>,
+    /// The GPU's compute capability, such as 8.6: what it has no kernels for stays in float
+    #[arg(long, value_name = "X.Y")]
+    pub compute_capability: Option<f32>,
     /// Axis along which weights of ConvTranspose get scales
     #[arg(long, value_enum, default_value_t = ConvTransposeAxis::None)]
     pub convtranspose_axis: ConvTransposeAxis,
@@ -144,7 +147,8 @@ impl Default for QuantizeOptions {
             skip_last: 0,
             skip_head: false,
             attention: false,
-            disable_rule: Vec::new(),
+            rules: Vec::new(),
+            compute_capability: None,
             convtranspose_axis: ConvTransposeAxis::None,
             equalize: Equalize::Insert,
             max_drop: None,

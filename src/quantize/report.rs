@@ -39,6 +39,8 @@ pub struct QuantizeReport {
     pub tensors: Vec<TensorReport>,
     /// What was decided for each linear op, in graph order.
     pub ops: Vec<Decision>,
+    /// What was decided for every other op that holds weights.
+    pub others: Vec<Decision>,
     /// Linear ops that compute on INT8.
     pub quantized_ops: usize,
     /// All linear ops with a stored weight.

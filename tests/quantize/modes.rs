@@ -239,7 +239,7 @@ fn t4_t5_attention_in_fp8_and_on_request_in_int8() {
     assert!(first && second);
     let p = report.tensors.iter().find(|t| t.name == "p").unwrap();
     assert_eq!(p.scale, 1.0 / 448.0);
-    let off = QuantizeOptions { disable_rule: vec!["T5".into()], ..fp8 };
+    let off = QuantizeOptions { rules: vec!["-T5".into()], ..fp8 };
     assert_eq!((read(&off).0, read(&off).1), (false, false));
     let int8 = QuantizeOptions::default();
     assert_eq!((read(&int8).0, read(&int8).1), (false, false));

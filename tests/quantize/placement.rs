@@ -107,7 +107,7 @@ fn n6_concat_read_by_quantized_ops_only_shares_one_scale() {
     assert_eq!(operands(&m, &plan, "c"), "qq");
     assert_eq!(groups(&m, &plan), [["a", "b", "c"]]);
     expect(&text("z = Tanh(c)\n"), "c", "--");
-    let off = QuantizeOptions { disable_rule: vec!["n6".into()], ..QuantizeOptions::default() };
+    let off = QuantizeOptions { rules: vec!["-n6".into()], ..QuantizeOptions::default() };
     assert_eq!(operands(&m, &planned(&m, &off), "c"), "--");
 }
 

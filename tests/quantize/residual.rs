@@ -45,7 +45,7 @@ fn the_branch_may_end_in_an_activation() {
 fn a_branch_that_others_read_does_not_fuse() {
     let block = stem() + &conv("b", "a", "w1") + "e = Add(a, b)\nt = Tanh(b)\ny = Sub(e, t)\n";
     let m = model(&graph(&block));
-    let o = QuantizeOptions { disable_rule: vec!["N4".into()], ..QuantizeOptions::default() };
+    let o = QuantizeOptions { rules: vec!["-N4".into()], ..QuantizeOptions::default() };
     assert_eq!(operands(&m, &planned(&m, &o), "e"), "--");
 }
 

@@ -91,7 +91,7 @@ fn w7_small_ops_stay_float_unless_minimal_or_switched_off() {
         .replace("float[4, 16, 1, 1]", "float[4, 16, 1, 3]")
         .replace("[n, 4, 6, 6]", "[n, 4, 6, 4]");
     assert_eq!(decision(&narrow, &options(), "y"), (false, "W7"));
-    let off = QuantizeOptions { disable_rule: vec!["W7".into()], ..options() };
+    let off = QuantizeOptions { rules: vec!["-W7".into()], ..options() };
     assert_eq!(decision(&narrow, &off, "y"), (true, "W1"));
     let minimal = QuantizeOptions { profile: Profile::Minimal, ..options() };
     assert_eq!(decision(&narrow, &minimal, "y"), (true, "W1"));
@@ -132,7 +132,7 @@ fn patterns_match_names_and_types() {
     assert_eq!(decision(text, &with(&["Gemm", "*conv"], &["tail*"]), "y"), (true, "W1"));
     let m = model(text);
     assert!(lapidary::quantize::plan(&m.graph, &with(&["["], &[])).is_err());
-    let unknown = QuantizeOptions { disable_rule: vec!["N99".into()], ..options() };
+    let unknown = QuantizeOptions { rules: vec!["-N99".into()], ..options() };
     assert!(lapidary::quantize::plan(&m.graph, &unknown).unwrap_err().to_string().contains("W7"));
 }
 

@@ -4,12 +4,12 @@
 //! quantized linear op anyway: the tensor then exists in INT8 alone. Arithmetic with a constant is
 //! an epilogue and stays float, as do residual streams of networks with LayerNorm (N5).
 
-use super::Plan;
 use super::walk::{has_layer_norm, may_be_f32};
+use super::{Plan, Rules};
 use crate::ir::Graph;
 
-pub(super) fn apply(g: &Graph, plan: &mut Plan) {
-    if has_layer_norm(g) {
+pub(super) fn apply(g: &Graph, plan: &mut Plan, rules: &Rules) {
+    if rules.on("N5") && has_layer_norm(g) {
         return;
     }
     for op in g.order() {

@@ -3,11 +3,11 @@
 //! Conv → data movement → LayerNormalization: a pair on the input of the normalization lets the
 //! Conv write INT8. Everything else about softmax, normalization and reductions stays float.
 
-use super::Plan;
 use super::walk::{may_be_f32, unmoved};
+use super::{Plan, Rules};
 use crate::ir::Graph;
 
-pub(super) fn apply(g: &Graph, plan: &mut Plan) {
+pub(super) fn apply(g: &Graph, plan: &mut Plan, _: &Rules) {
     for op in g.order() {
         if !g.op(op).is("LayerNormalization") {
             continue;

@@ -7,15 +7,16 @@
 //! stream stays float (N5): its range is what breaks them.
 
 use super::walk::{backbone, distances_from_fork, has_layer_norm, is_shape_arithmetic, may_be_f32};
-use super::{Plan, linear};
+use super::{Plan, Rules, linear};
 use crate::ir::{Graph, OpId, ValueId};
 
-pub(super) fn apply(g: &Graph, plan: &mut Plan) {
-    if has_layer_norm(g) {
+pub(super) fn apply(g: &Graph, plan: &mut Plan, rules: &Rules) {
+    if rules.on("N5") && has_layer_norm(g) {
         return;
     }
     for op in g.order() {
-        if let Some((value, slot)) = shortcut(g, plan, op) {
+        let found = shortcut(g, plan, op).filter(|_| !plan.float.contains(&op));
+        if let Some((value, slot)) = found {
             plan.read(value, op, slot, "N3");
             plan.fused.insert(op);
         }

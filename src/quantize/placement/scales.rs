@@ -1,20 +1,28 @@
-//! N8 and the sets of tensors that share a scale.
+//! N8, N15 and the sets of tensors that share a scale.
 
 use std::collections::BTreeMap;
 
-use super::Plan;
-use super::walk::unmoved;
+use super::walk::{moved_from, unmoved};
+use super::{Plan, Rules};
 use crate::ir::{Graph, ValueId};
 
-/// N8. Tensors with pairs that hold the same elements moved share a scale, so that TensorRT can move
-/// the pair through the ops between them.
-pub(super) fn across_moves(g: &Graph, plan: &mut Plan) {
+/// N8, N15. Tensors with pairs that hold the same elements moved share a scale, so that TensorRT can
+/// move the pair through the ops between them: one that is made of another (N8), or both of a third
+/// that has none (N15), as where parallel layers each transpose their input.
+pub(super) fn across_moves(g: &Graph, plan: &mut Plan, rules: &Rules) {
     let mut first: BTreeMap<ValueId, ValueId> = BTreeMap::new();
     for v in plan.pairs.keys().copied().collect::<Vec<_>>() {
+        if rules.on("N8")
+            && let Some(before) = moved_from(g, v).into_iter().find(|b| plan.has_pair(*b))
+        {
+            plan.same_scale.push((v, before));
+        }
         let root = unmoved(g, v);
-        let other = *first.entry(root).or_insert(v);
-        if other != v {
-            plan.same_scale.push((v, other));
+        if rules.on("N15") && !plan.has_pair(root) {
+            let other = *first.entry(root).or_insert(v);
+            if other != v {
+                plan.same_scale.push((v, other));
+            }
         }
     }
 }

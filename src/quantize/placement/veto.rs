@@ -1,15 +1,17 @@
-//! Why a linear op stays in float: W2, W5–W8, L9, L16, N13, N16, N17 and what the user says.
+//! Why a linear op stays in float: W2, W5–W7, N13, N16, N17, N20, T1, T8, what the types forbid (L7,
+//! L9, L16) and what the user says.
 
 use std::collections::BTreeSet;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::super::QuantizeError;
-use super::super::options::{Profile, QuantizeOptions};
+use super::super::options::QuantizeOptions;
 use super::super::payload::Payload;
-use super::walk::{is_shape_arithmetic, may_be_f32};
-use super::weighted::Linear;
-use crate::ir::{DType, Dim, Graph, OpId, Slot};
+use super::Rules;
+use super::walk::{has_layer_norm, is_shape_arithmetic, may_be_f32};
+use super::weighted::{Linear, Transposed};
+use crate::ir::{DType, Dim, Graph, OpId, Slot, ValueId};
 
 /// What a veto looks at.
 pub(super) struct Case<'a> {
@@ -21,37 +23,54 @@ pub(super) struct Case<'a> {
     pub heads: &'a BTreeSet<OpId>,
     pub options: &'a QuantizeOptions,
     pub globs: &'a Globs,
+    pub rules: &'a Rules,
+    /// The matrix behind a Transpose that takes the place of the weight (W9).
+    pub stored: Option<Transposed>,
 }
 
-/// A reason to leave a linear op in float.
-pub(super) struct Veto {
-    pub id: &'static str,
-    pub summary: &'static str,
-    /// The rule is advice: profile `minimal` does without it.
-    pub soft: bool,
-    pub check: fn(&Case) -> Option<String>,
+impl Case<'_> {
+    /// The value that is stored.
+    fn weight(&self) -> ValueId {
+        self.stored.map_or(self.op.weight, |t| t.value)
+    }
+
+    /// The op multiplies two activations.
+    fn of_activations(&self) -> bool {
+        self.stored.is_none() && !self.g.is_const(self.op.weight)
+    }
 }
+
+/// Why a linear op stays in float: the rule, or what else says so, and its check.
+type Veto = (&'static str, fn(&Case) -> Option<String>);
 
 /// All of them; the first that applies is reported.
-pub(super) static VETOES: &[Veto] = &[
-    Veto { id: "user", summary: "include and exclude patterns", soft: false, check: user },
-    Veto { id: "N13", summary: "first and last linear ops on request", soft: false, check: ends },
-    Veto { id: "W5", summary: "no MatMul of two activations", soft: false, check: two_activations },
-    Veto { id: "N17", summary: "only stored weights", soft: false, check: stored },
-    Veto { id: "N16", summary: "no weight that other graphs use", soft: false, check: private },
-    Veto { id: "L9", summary: "only float32", soft: false, check: float32 },
-    Veto { id: "L16", summary: "no shape arithmetic", soft: false, check: shape },
-    Veto { id: "W2", summary: "no grouped or 3-D ConvTranspose", soft: false, check: transposed },
-    Veto { id: "W6", summary: "depthwise Conv in TensorRT's sizes", soft: true, check: depthwise },
-    Veto { id: "W7", summary: "no op too small to gain", soft: true, check: small },
+static VETOES: &[Veto] = &[
+    ("user", user),
+    ("N13", ends),
+    ("W5", two_activations),
+    ("N17", computed),
+    ("L7", stored),
+    ("N16", private),
+    ("L9", float32),
+    ("L16", shape),
+    ("W2", transposed),
+    ("T8", vocabulary),
+    ("N20", unsupported),
+    ("W6", depthwise),
+    ("W7", small),
 ];
 
 /// The first rule that keeps the op in float, and why.
 pub(super) fn veto(case: &Case) -> Option<(&'static str, String)> {
-    let minimal = case.options.profile != Profile::Tensorrt;
-    let disabled = |id: &str| case.options.disable_rule.iter().any(|d| d.eq_ignore_ascii_case(id));
-    let active = VETOES.iter().filter(|v| !(v.soft && (minimal || disabled(v.id))));
-    active.into_iter().find_map(|v| (v.check)(case).map(|why| (v.id, why)))
+    if case.stored.is_none() && case.op.rule != "W5" && !case.rules.on(case.op.rule) {
+        return Some((case.op.rule, format!("rule {} is off", case.op.rule)));
+    }
+    let transformers = || matches!(case.op.rule, "W3" | "W4") || case.stored.is_some();
+    if !case.rules.on("T1") && transformers() && has_layer_norm(case.g) {
+        return Some(("T1", "rule T1 is off".into()));
+    }
+    let active = VETOES.iter().filter(|(id, _)| case.rules.on(id));
+    active.into_iter().find_map(|(id, check)| check(case).map(|why| (*id, why)))
 }
 
 /// Compiled include and exclude patterns.
@@ -92,7 +111,7 @@ fn user(c: &Case) -> Option<String> {
 }
 
 fn ends(c: &Case) -> Option<String> {
-    if c.op.rule == "W5" {
+    if c.op.rule == "W5" && c.stored.is_none() {
         return None;
     }
     let (i, n) = c.at;
@@ -107,23 +126,30 @@ fn ends(c: &Case) -> Option<String> {
 }
 
 fn two_activations(c: &Case) -> Option<String> {
-    (c.op.rule == "W5").then(|| "multiplies two activations".into())
+    (c.op.rule == "W5" && c.stored.is_none()).then(|| "multiplies two activations".into())
+}
+
+fn computed(c: &Case) -> Option<String> {
+    (c.op.rule != "W5" && c.of_activations())
+        .then(|| "its weight is computed, not stored; simplify folds what is constant".into())
 }
 
 fn stored(c: &Case) -> Option<String> {
     if c.g.is_const(c.op.input) {
         return Some("its input is constant".into());
     }
-    match c.g.const_tensor(c.op.weight) {
-        None => Some("its weight is computed, not stored; simplify folds what is constant".into()),
+    match c.g.const_tensor(c.weight()) {
         Some(t) if t.rank() < 2 => Some("its weight is a vector".into()),
         Some(t) if t.is_empty() => Some("its weight is empty".into()),
         Some(t) if t.raw().is_none() => Some("its weight is stored sparsely".into()),
-        Some(_) => None,
+        _ => None,
     }
 }
 
 fn private(c: &Case) -> Option<String> {
+    if c.of_activations() {
+        return None;
+    }
     if c.g.is_output(c.op.weight) {
         return Some("its weight is a graph output".into());
     }
@@ -132,15 +158,53 @@ fn private(c: &Case) -> Option<String> {
 }
 
 fn float32(c: &Case) -> Option<String> {
-    let weight = c.g.const_tensor(c.op.weight)?;
-    if weight.dtype() != DType::F32 {
-        return Some(format!("its weight is {}", weight.dtype()));
-    }
     if !may_be_f32(c.g, c.op.input) {
         return Some("its input is not float32".into());
     }
+    let Some(weight) = c.g.const_tensor(c.weight()) else {
+        return (!may_be_f32(c.g, c.op.weight)).then(|| "its weight is not float32".into());
+    };
+    if weight.dtype() != DType::F32 {
+        return Some(format!("its weight is {}", weight.dtype()));
+    }
     let finite = weight.to_f32().is_some_and(|w| w.iter().all(|v| v.is_finite()));
     (!finite).then(|| "its weight holds NaN or infinity".into())
+}
+
+/// A matrix that makes a graph output of at least 8,192 features, eight times those it reads: scores
+/// of a vocabulary.
+fn vocabulary(c: &Case) -> Option<String> {
+    const WORDS: usize = 8192;
+    let (out, each) = match c.stored {
+        Some(t) => {
+            let dims = c.g.const_tensor(t.value)?.dims();
+            (dims[0].max(dims[1]), dims[0].min(dims[1]))
+        }
+        None if matches!(c.op.rule, "W3" | "W4") => c.op.channels(c.g)?,
+        None => return None,
+    };
+    if out < WORDS || out / 8 < each {
+        return None;
+    }
+    let mut v = c.g.result(c.op.op, 0)?;
+    for _ in 0..4 {
+        if c.g.is_output(v) {
+            return Some(format!("scores of a vocabulary of {out}: store it in 4 bits instead"));
+        }
+        v = c.g.result(c.g.sole_use(v)?.0, 0)?;
+    }
+    None
+}
+
+/// NVIDIA's support matrix: FP8 from compute capability 8.9 on; up to 7.5 the builder finds no INT8
+/// kernel for some ConvTranspose.
+fn unsupported(c: &Case) -> Option<String> {
+    let have = c.options.compute_capability?;
+    if c.options.payload == Payload::Fp8 && have < 8.9 {
+        return Some(format!("FP8 needs compute capability 8.9, not {have}"));
+    }
+    (c.op.rule == "W2" && have <= 7.5)
+        .then(|| format!("ConvTranspose may have no INT8 kernel on compute capability {have}"))
 }
 
 fn shape(c: &Case) -> Option<String> {

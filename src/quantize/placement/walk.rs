@@ -22,8 +22,12 @@ pub(super) fn is_nearest_resize(g: &Graph, op: OpId) -> bool {
 
 /// Operators of one operand that kernels apply on their way out.
 fn is_epilogue(g: &Graph, op: OpId) -> bool {
-    const EPILOGUES: [&str; 16] = [
-        "BatchNormalization",
+    g.op(op).is("BatchNormalization") || is_activation(g, op)
+}
+
+/// An activation function that fuses with a linear op before it.
+pub(super) fn is_activation(g: &Graph, op: OpId) -> bool {
+    const ACTIVATIONS: [&str; 15] = [
         "Celu",
         "Clip",
         "Elu",
@@ -41,11 +45,11 @@ fn is_epilogue(g: &Graph, op: OpId) -> bool {
         "Tanh",
     ];
     let node = g.op(op);
-    node.domain.is_empty() && EPILOGUES.contains(&node.op_type.as_str())
+    node.domain.is_empty() && ACTIVATIONS.contains(&node.op_type.as_str())
 }
 
 /// The operand that is not constant, for elementwise arithmetic with one constant operand.
-fn other_than_constant(g: &Graph, op: OpId) -> Option<ValueId> {
+pub(super) fn other_than_constant(g: &Graph, op: OpId) -> Option<ValueId> {
     let node = g.op(op);
     if !["Add", "Sub", "Mul", "Div"].iter().any(|t| node.is(t)) {
         return None;
@@ -143,12 +147,19 @@ pub(super) fn heads(g: &Graph) -> BTreeSet<OpId> {
 }
 
 /// Follows data movement backwards from `value` to the value it moves.
-pub(super) fn unmoved(g: &Graph, mut value: ValueId) -> ValueId {
+pub(super) fn unmoved(g: &Graph, value: ValueId) -> ValueId {
+    moved_from(g, value).pop().unwrap_or(value)
+}
+
+/// The values that data movement makes `value` of, nearest first.
+pub(super) fn moved_from(g: &Graph, mut value: ValueId) -> Vec<ValueId> {
+    let mut before = Vec::new();
     while let Some(op) = g.producer_op(value).filter(|op| moves_data(g, *op)) {
-        let Some(before) = g.operand(op, 0).filter(|v| !g.is_const(*v)) else { break };
-        value = before;
+        let Some(v) = g.operand(op, 0).filter(|v| !g.is_const(*v)) else { break };
+        before.push(v);
+        value = v;
     }
-    value
+    before
 }
 
 /// Largest number of ops from each common ancestor of the two producers, for the nearest one:

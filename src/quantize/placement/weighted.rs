@@ -1,7 +1,7 @@
 //! W1–W4, W9: what the linear operators are and along which axis their weights get scales.
 
 use super::super::options::ConvTransposeAxis;
-use crate::ir::{Graph, OpId, ValueId};
+use crate::ir::{DType, Graph, OpId, Slot, ValueId};
 
 /// A linear op with its operands told apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,15 +46,55 @@ pub fn linear(g: &Graph, op: OpId) -> Option<Linear> {
     }
 }
 
+/// W9. A stored matrix that a linear op reads through a Transpose.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transposed {
+    /// The Transpose.
+    pub op: OpId,
+    /// What is stored.
+    pub value: ValueId,
+    pub rank: usize,
+}
+
+/// The stored float32 matrix in front of the Transpose that makes the weight, when nothing else reads
+/// that Transpose and no subgraph or output the matrix.
+pub(super) fn transposed(g: &Graph, l: &Linear) -> Option<Transposed> {
+    let op = g.producer_op(l.weight).filter(|op| g.op(*op).is("Transpose"))?;
+    g.sole_use(l.weight)?;
+    let value = g.operand(op, 0)?;
+    let tensor = g.const_tensor(value)?;
+    let captured = g.uses(value).iter().any(|(_, s)| matches!(s, Slot::Capture(_)));
+    let fits = tensor.rank() == 2 && tensor.dtype() == DType::F32 && tensor.raw().is_some();
+    let swaps = g.op(op).ints("perm").is_none_or(|p| p == [1, 0]);
+    let matrix = matches!(l.rule, "W3" | "W5") && fits && swaps;
+    (matrix && !captured && !g.is_output(value)).then_some(Transposed { op, value, rank: 2 })
+}
+
+impl Transposed {
+    /// The axis of what is stored that becomes this axis of the weight.
+    pub fn axis(&self, of_weight: Option<usize>) -> Option<usize> {
+        of_weight.map(|a| self.rank - 1 - a)
+    }
+}
+
 impl Linear {
     /// Axis of the weight along which it gets scales; `None` for one scale.
     pub fn axis(&self, g: &Graph, convtranspose: ConvTransposeAxis) -> Option<usize> {
-        let rank = g.const_tensor(self.weight)?.rank();
+        self.stored_axis(g, g.const_tensor(self.weight)?.rank(), convtranspose)
+    }
+
+    /// The same for a weight of this rank.
+    pub(super) fn stored_axis(
+        &self,
+        g: &Graph,
+        rank: usize,
+        convtranspose: ConvTransposeAxis,
+    ) -> Option<usize> {
         let axis = match (self.rule, convtranspose) {
             ("W1", _) | ("W2", ConvTransposeAxis::Input) => 0,
             ("W2", ConvTransposeAxis::Output) => 1,
             ("W3", _) => usize::from(g.op(self.op).int_or("transB", 0) == 0),
-            ("W4", _) if rank == 2 => usize::from(self.weight_slot == 1),
+            ("W4" | "W5", _) if rank == 2 => usize::from(self.weight_slot == 1),
             _ => return None,
         };
         Some(axis).filter(|a| *a < rank)
