@@ -95,7 +95,7 @@ mod tests {
         assert!(check("--fp16", "11").is_some());
         assert_eq!(check("--skipInference", "11"), None);
         assert_eq!(check("--stronglyTyped", "11"), None, "11 takes it and does nothing");
-        assert!(check("--batch=8", "9").is_some());
+        assert!(check("--batch=8", "10").is_some());
         assert_eq!(check("--batch=8", "8.6"), None);
         assert!(check("--preview=+fasterDynamicShapes0805", "10").is_some());
         assert_eq!(check("--preview=+aliasedPluginIO1003", "10"), None);
