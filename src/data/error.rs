@@ -10,10 +10,16 @@ pub enum DataError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a {kind} file: {what}")]
     Format { path: PathBuf, kind: &'static str, what: String },
-    #[error("{path} is neither .npy, .npz, .safetensors, .csv, an idx file nor a folder of images")]
+    #[error(
+        "{path} is neither .npy, .npz, .safetensors, .csv, .parquet, an idx file nor a folder of images"
+    )]
     UnknownKind { path: PathBuf },
     #[error("{path} holds no images (.jpg, .jpeg, .png, .bmp)")]
     NoImages { path: PathBuf },
+    #[error(
+        "{path}: this build reads no Parquet files; build with `--features parquet`, or list samples as CSV"
+    )]
+    NoParquet { path: PathBuf },
     #[error("cannot decode {path}: {what}")]
     Image { path: PathBuf, what: String },
     #[error("{path} holds no array {name:?}; it holds {have}")]

@@ -12,6 +12,7 @@ mod manifest;
 mod npy;
 mod options;
 mod preprocess;
+mod reader;
 mod safetensors;
 mod source;
 mod synthetic;

@@ -13,8 +13,9 @@ use super::DataError;
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 #[command(next_help_heading = "Data")]
 pub struct DataOptions {
-    /// Samples: a .npy, .npz, .safetensors or idx file (also .gz), a folder of images, or a .csv file
-    /// that lists images, perhaps with labels; NAME=PATH says for which input, once for each
+    /// Samples: a .npy, .npz, .safetensors or idx file (also .gz), a folder of images, or a .csv or
+    /// .parquet file that lists images or .npy files, a column for each input, perhaps with labels;
+    /// NAME=PATH says for which input, once for each
     #[arg(long = "data", value_name = "[NAME=]PATH")]
     pub data: Vec<String>,
     /// Labels: a .npy or idx file

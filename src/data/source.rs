@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::preprocess::Preprocess;
-use super::{
-    DataError, DataOptions, Synthetic, fit, idx, image, labels, manifest, npy, safetensors,
-};
+use super::reader::Reader;
+use super::{DataError, DataOptions, Synthetic, fit, image, labels, npy};
 use crate::engine::{Feeds, InputSpec, list_inputs};
 use crate::ir::{DType, Model, Tensor};
 
@@ -113,19 +112,20 @@ pub fn observed_sizes(source: &dyn Source, model: &Model) -> Result<Vec<(String,
 }
 
 /// Samples of one input.
-struct Column {
-    spec: InputSpec,
-    path: PathBuf,
-    kind: Kind,
-    prepare: Option<Preprocess>,
+pub(super) struct Column {
+    pub spec: InputSpec,
+    pub path: PathBuf,
+    pub kind: Kind,
+    pub prepare: Option<Preprocess>,
 }
 
-enum Kind {
+pub(super) enum Kind {
     /// The first axis counts the samples.
     Array(Tensor),
     /// One value for all samples.
     Shared(Tensor),
-    Images(Vec<PathBuf>),
+    /// A file for each sample: an image, or an array without the axis of samples.
+    Listed(Vec<PathBuf>),
 }
 
 struct Files {
@@ -138,11 +138,7 @@ struct Files {
 impl Files {
     fn open(options: &DataOptions, model: &Model) -> Result<Files, DataError> {
         let specs = InputSpec::of_graph(&model.graph);
-        let mut reader = Reader { options, specs: &specs, columns: Vec::new(), labels: None };
-        for entry in &options.data {
-            reader.add(entry)?;
-        }
-        let Reader { columns, labels: mut found, .. } = reader;
+        let (columns, mut found) = Reader::read(options, &specs)?;
         let have = |s: &InputSpec| columns.iter().any(|c| c.spec.name == s.name);
         if let Some(missing) = specs.iter().find(|s| !s.optional && !have(s)) {
             let inputs = list_inputs(&specs);
@@ -205,7 +201,7 @@ impl Column {
         match &self.kind {
             Kind::Array(t) => t.dims().first().copied(),
             Kind::Shared(_) => None,
-            Kind::Images(files) => Some(files.len()),
+            Kind::Listed(files) => Some(files.len()),
         }
     }
 
@@ -220,10 +216,10 @@ impl Column {
             (Kind::Shared(t), _) => {
                 return fit::fit(std::slice::from_ref(t), &self.spec, &self.path);
             }
-            (Kind::Images(files), Some(prepare)) => {
-                files[range].iter().map(|f| image::read(f, prepare)).collect()
+            (Kind::Listed(files), Some(prepare)) => {
+                files[range].iter().map(|f| listed(f, prepare, &wrong)).collect()
             }
-            (Kind::Images(_), None) => unreachable!("invariant: images are prepared"),
+            (Kind::Listed(_), None) => unreachable!("invariant: listed files are prepared"),
             (Kind::Array(t), prepare) => range
                 .map(|i| {
                     let row = row(t, i).ok_or_else(|| wrong(t))?;
@@ -238,150 +234,30 @@ impl Column {
     }
 }
 
+/// One sample of its own file.
+fn listed(
+    file: &Path,
+    prepare: &Preprocess,
+    wrong: &dyn Fn(&Tensor) -> DataError,
+) -> Result<Tensor, DataError> {
+    if !file.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy")) {
+        return image::read(file, prepare);
+    }
+    let array = npy::read_npy(file)?;
+    match is_pixels(&array) {
+        true => prepare.bytes(&array).ok_or_else(|| wrong(&array)),
+        false => Ok(array),
+    }
+}
+
+/// Bytes of two or three axes are an image.
+fn is_pixels(sample: &Tensor) -> bool {
+    sample.dtype() == DType::U8 && matches!(sample.rank(), 2 | 3)
+}
+
 /// Index `i` of the first axis; a slice, not a copy.
 fn row(t: &Tensor, i: usize) -> Option<Tensor> {
     let dims = t.dims().get(1..)?.to_vec();
     let bytes = t.byte_len() / t.dims()[0];
     Tensor::new(t.dtype(), dims, t.raw()?.slice(i * bytes..(i + 1) * bytes)).ok()
-}
-
-/// Collects columns from the files that the options name.
-struct Reader<'a> {
-    options: &'a DataOptions,
-    specs: &'a [InputSpec],
-    columns: Vec<Column>,
-    labels: Option<(Vec<i64>, PathBuf)>,
-}
-
-impl Reader<'_> {
-    fn add(&mut self, entry: &str) -> Result<(), DataError> {
-        let (name, path) = match entry.split_once('=') {
-            // A file whose name has `=` in it.
-            Some(_) if Path::new(entry).exists() => (None, PathBuf::from(entry)),
-            Some((name, path)) => (Some(name), PathBuf::from(path)),
-            None => (None, PathBuf::from(entry)),
-        };
-        let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        if kind.eq_ignore_ascii_case("npz") {
-            return self.add_npz(name, &path);
-        }
-        if kind.eq_ignore_ascii_case("safetensors") {
-            return self.add_safetensors(name, &path);
-        }
-        let spec = self.spec(name, &path)?;
-        let list = kind.eq_ignore_ascii_case("csv");
-        if path.is_dir() || list {
-            let (files, labels) = if list { manifest::read(&path)? } else { image::list(&path)? };
-            self.labels = labels.map(|l| (l, path.clone())).or(self.labels.take());
-            let prepare = Some(Preprocess::new(self.options, &spec)?);
-            self.columns.push(Column { spec, path, kind: Kind::Images(files), prepare });
-            return Ok(());
-        }
-        let array = if kind.eq_ignore_ascii_case("npy") {
-            npy::read_npy(&path)?
-        } else if idx::is_idx(&path) {
-            idx::read(&path)?
-        } else if let Err(source) = std::fs::metadata(&path) {
-            return Err(DataError::Read { path, source });
-        } else {
-            return Err(DataError::UnknownKind { path });
-        };
-        self.push(spec, path, array)
-    }
-
-    fn push(&mut self, spec: InputSpec, path: PathBuf, array: Tensor) -> Result<(), DataError> {
-        let floats = spec.dtype.is_none_or(DType::is_float);
-        let pixels = array.dtype() == DType::U8 && floats && matches!(array.rank(), 3 | 4);
-        let prepare = match pixels {
-            true => Some(Preprocess::new(self.options, &spec)?),
-            false => None,
-        };
-        let kind = match array.rank() {
-            0 => Kind::Shared(array),
-            _ => Kind::Array(array),
-        };
-        self.columns.push(Column { spec, path, kind, prepare });
-        Ok(())
-    }
-
-    fn add_npz(&mut self, name: Option<&str>, path: &Path) -> Result<(), DataError> {
-        let mut file = npy::Npz::open(path)?;
-        let names = file.names.clone();
-        self.add_arrays(name, path, &names, &mut |array| file.read(array))
-    }
-
-    fn add_safetensors(&mut self, name: Option<&str>, path: &Path) -> Result<(), DataError> {
-        let arrays = safetensors::read(path)?;
-        let names: Vec<String> = arrays.iter().map(|a| a.0.clone()).collect();
-        self.add_arrays(name, path, &names, &mut |array| {
-            let found = arrays.iter().find(|a| a.0 == array).map(|a| a.1.clone());
-            found.ok_or_else(|| DataError::NoArray {
-                path: path.to_owned(),
-                name: array.to_owned(),
-                have: names.join(", "),
-            })
-        })
-    }
-
-    /// A file of named arrays: all that are inputs, or for one input the array of its name or the
-    /// only one. A lone array of a file for a lone input may have any name.
-    fn add_arrays(
-        &mut self,
-        name: Option<&str>,
-        path: &Path,
-        names: &[String],
-        read: &mut dyn FnMut(&str) -> Result<Tensor, DataError>,
-    ) -> Result<(), DataError> {
-        let keys: Vec<&str> = match &self.options.labels_key {
-            Some(key) => vec![key.as_str()],
-            None => labels::KEYS.to_vec(),
-        };
-        let is_input = |n: &str| self.specs.iter().any(|s| s.name == n);
-        let label = keys.iter().find(|k| names.iter().any(|n| n == *k) && !is_input(k));
-        let label = label.map(|k| (*k).to_owned());
-        if let (Some(key), None) = (&self.options.labels_key, &label) {
-            let have = names.join(", ");
-            return Err(DataError::NoArray { path: path.to_owned(), name: key.clone(), have });
-        }
-        let arrays: Vec<String> =
-            names.iter().filter(|n| Some(*n) != label.as_ref()).cloned().collect();
-        let mut pairs: Vec<(InputSpec, String)> = Vec::new();
-        match (name, &arrays[..]) {
-            (Some(name), [only]) => pairs.push((self.spec(Some(name), path)?, only.clone())),
-            (Some(name), _) => pairs.push((self.spec(Some(name), path)?, name.to_owned())),
-            (None, [only]) if self.specs.len() == 1 => {
-                pairs.push((self.specs[0].clone(), only.clone()));
-            }
-            (None, all) => {
-                for array in all {
-                    pairs.push((self.spec(Some(array), path)?, array.clone()));
-                }
-            }
-        }
-        for (spec, array) in pairs {
-            let data = read(&array)?;
-            self.push(spec, path.to_owned(), data)?;
-        }
-        if let Some(key) = label {
-            let numbers = labels::integers(&read(&key)?, path)?;
-            self.labels = Some((numbers, path.to_owned()));
-        }
-        Ok(())
-    }
-
-    fn spec(&self, name: Option<&str>, path: &Path) -> Result<InputSpec, DataError> {
-        let inputs = || list_inputs(self.specs);
-        if let Some(name) = name {
-            let spec = self.specs.iter().find(|s| s.name == name).cloned();
-            return spec.ok_or_else(|| DataError::UnknownInput {
-                name: name.to_owned(),
-                inputs: inputs(),
-            });
-        }
-        let mut needed = self.specs.iter().filter(|s| !s.optional);
-        match (needed.next(), needed.next()) {
-            (Some(spec), None) => Ok(spec.clone()),
-            _ => Err(DataError::WhichInput { path: path.to_owned(), inputs: inputs() }),
-        }
-    }
 }
