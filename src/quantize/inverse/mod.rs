@@ -7,6 +7,7 @@
 
 mod constants;
 mod dynamic;
+mod moving;
 mod operators;
 
 use std::collections::BTreeMap;
@@ -34,7 +35,8 @@ pub fn strip(m: &mut Model) -> Stripped {
     crate::pass::infer_model(m, &mut |_, _| {});
     let mut main = Stripped::default();
     visit_graphs(&mut m.graph, &mut |g| {
-        let mut strip = Strip { g, twins: BTreeMap::new(), found: Stripped::default() };
+        let (twins, params) = (BTreeMap::new(), BTreeMap::new());
+        let mut strip = Strip { g, twins, params, found: Stripped::default() };
         strip.run();
         let found = strip.found;
         // The main graph is visited last.
@@ -42,6 +44,7 @@ pub fn strip(m: &mut Model) -> Stripped {
     });
     crate::pass::infer_model(m, &mut |_, _| {});
     main.ranges.retain(|v, _| m.graph.has_value(*v));
+    moving::spread(&m.graph, &mut main.ranges);
     main
 }
 
@@ -49,6 +52,8 @@ struct Strip<'a> {
     g: &'a mut Graph,
     /// The float value behind a quantized one.
     twins: BTreeMap<ValueId, ValueId>,
+    /// Scale and zero point of a quantized value.
+    params: BTreeMap<ValueId, (Option<ValueId>, Option<ValueId>)>,
     found: Stripped,
 }
 
@@ -102,6 +107,7 @@ impl Strip<'_> {
         let (scale, zero) = (self.g.operand(op, 1), self.g.operand(op, 2));
         let twin = self.limited(x, scale, zero, op);
         self.note(twin, scale, zero);
+        self.params.insert(y, (scale, zero));
         self.twins.insert(y, twin);
         Some(())
     }
@@ -159,6 +165,8 @@ impl Strip<'_> {
             } else {
                 self.g.replace_uses(y, twin);
             }
+        } else if !self.g.is_const(x) {
+            return self.table(op);
         } else {
             let scale = self.tensor(self.g.operand(op, 1))?;
             let zero = self.tensor(self.g.operand(op, 2));
@@ -195,25 +203,6 @@ impl Strip<'_> {
         let v = self.g.add_value(Value::new(name, Some(ty)));
         self.twins.insert(y, v);
         v
-    }
-
-    /// Operators that only move elements, between Q and DQ.
-    fn move_data(&mut self, op: OpId) -> Option<()> {
-        let node = self.g.op(op);
-        let moves = ops::schema(node).is_some_and(|s| s.quant == Quant::PassThrough);
-        if !(moves || node.is("MaxPool")) || self.g.results(op).len() != 1 {
-            return None;
-        }
-        let y = self.g.result(op, 0).filter(|y| !self.g.is_output(*y))?;
-        let mut operands = self.g.operands(op);
-        let all = if node.is("Concat") { operands.len() } else { 1 };
-        for v in &mut operands[..all] {
-            *v = Some(*self.twins.get(&(*v)?)?);
-        }
-        let node = node.clone();
-        let twin = self.twin(y);
-        self.g.add_op(node, &operands, &[Some(twin)], Some(op));
-        Some(())
     }
 }
 

@@ -77,6 +77,7 @@ impl Strip<'_> {
         self.g.add_op(float, &operands, &[Some(twin)], Some(op));
         let limited = self.limited(twin, scale, zero, op);
         self.note(limited, scale, zero);
+        self.params.insert(y, (scale, zero));
         self.twins.insert(y, limited);
         Some(())
     }
@@ -115,6 +116,7 @@ impl Strip<'_> {
         self.g.add_op(concat, &operands, &[Some(twin)], Some(op));
         let limited = self.limited(twin, scale, zero, op);
         self.note(limited, scale, zero);
+        self.params.insert(y, (scale, zero));
         self.twins.insert(y, limited);
         Some(())
     }

@@ -60,7 +60,7 @@ fn quantized_operators_become_float() {
     assert_eq!(ops(&m), want);
     assert_eq!(constant(&m, "w_float"), [0.5, 1.0, 1.5, 2.0]);
     assert_eq!(constant(&m, "b_float"), [0.5, 1.0]);
-    assert_eq!(found.ranges.len(), 4);
+    assert_eq!(found.ranges.len(), 5);
     assert!(found.ranges.values().all(|r| (r - 25.5).abs() < 1e-5));
 }
 
@@ -128,4 +128,67 @@ fn blocks_are_dequantized_along_their_axis() {
         }"#,
     );
     assert_eq!(constant(&m, "wd"), [1.0, 20.0, 3.0, 40.0, 500.0, 6000.0, 700.0, -8000.0]);
+}
+
+#[test]
+fn moved_codes_keep_their_range() {
+    let (m, found) = stripped(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 4, 4, 4] x) => (float[1, 16] y, int64[1, 1, 2, 2] k)
+        <float s = {0.1}, uint8 z = {10}, float[4] up = {1, 1, 0.5, 0.5}, int64[8] pads = {0,0,0,0, 0,0,0,0}, uint8 v = {10}, int64[1] i = {0}>
+        {
+            q = QuantizeLinear(x, s, z)
+            r = Resize<mode = "nearest">(q, , up)
+            p = Pad(r, pads, v)
+            a, b = Split<axis = 1>(p)
+            c = Concat<axis = 1>(a, b)
+            f = Flatten(c)
+            y = DequantizeLinear(f, s, z)
+            k = ArgMax<axis = 1>(p)
+        }"#,
+    );
+    let want = ["Resize", "Pad", "Split", "ArgMax", "Concat", "Flatten", "Identity"];
+    let mut made = ops(&m);
+    made.sort();
+    assert_eq!(made, {
+        let mut w = want.to_vec();
+        w.sort_unstable();
+        w
+    });
+    assert_eq!(constant(&m, "r_pad"), [0.0]);
+    for name in ["x", "a_float", "c_float", "f_float"] {
+        let v = m.graph.find_value(name).unwrap_or_else(|| panic!("{name}"));
+        assert!((found.ranges[&v] - 24.5).abs() < 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn ranges_pass_flatten_in_float_too() {
+    let (m, found) = stripped(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 2, 2] x) => (float[1, 4] y) <float s = {0.5}, int8 z = {0}>
+        {
+            q = QuantizeLinear(x, s, z)
+            d = DequantizeLinear(q, s, z)
+            f = Flatten(d)
+            t = Relu(f)
+            y = Neg(t)
+        }"#,
+    );
+    let range = |name| found.ranges[&m.graph.find_value(name).expect("a value")];
+    assert_eq!((range("x"), range("f"), range("t")), (63.5, 63.5, 63.5));
+}
+
+#[test]
+fn a_gather_from_stored_codes_reads_a_float_table() {
+    let (m, _) = stripped(
+        r#"<ir_version: 8, opset_import: ["" : 17]>
+        g (int64[2] i) => (float[2, 2] y) <uint8[2, 2] t = {1, 2, 3, 4}, float s = {0.5}, uint8 z = {1}>
+        {
+            r = Gather(t, i)
+            y = DequantizeLinear(r, s, z)
+        }"#,
+    );
+    assert_eq!(ops(&m), ["Gather"]);
+    assert_eq!(constant(&m, "t_float"), [0.0, 0.5, 1.0, 1.5]);
 }
