@@ -10,6 +10,8 @@ mod linter;
 mod modelopt;
 #[path = "quantize/modes.rs"]
 mod modes;
+#[path = "quantize/opset.rs"]
+mod opset;
 #[path = "quantize/placement.rs"]
 mod placement;
 #[path = "quantize/recover.rs"]

@@ -186,6 +186,7 @@ fn quantize_static(
     fallback: Fallback,
 ) -> Result<QuantizeReport, QuantizeError> {
     prepare(m, o)?;
+    let before = check_qdq(m);
     let mut plan = plan(&m.graph, o)?;
     if let (Calibration::Known(ranges), Fallback::Observed) = (calibration, fallback) {
         plan.keep_only(&m.graph, &|v| ranges.contains_key(m.graph.value(v).name()));
@@ -235,7 +236,7 @@ fn quantize_static(
     }
     report.quantized_weights = insert::insert(&mut m.graph, &plan, &amax, o);
     report.bytes_after = cost::constant_bytes(&m.graph);
-    finish(m, o, report)
+    finish(m, o, report, &before)
 }
 
 /// Rewrites model and plan so that less is lost, and tells of it in the report.
@@ -263,14 +264,15 @@ fn recover(
     Ok(())
 }
 
-/// Nothing is written that the linter rejects, unless it is for another runtime.
+/// Nothing is written that the linter rejects, unless it is for another runtime or was so `before`.
 fn finish(
     m: &Model,
     o: &QuantizeOptions,
     report: QuantizeReport,
+    before: &[Finding],
 ) -> Result<QuantizeReport, QuantizeError> {
     let rules = placement::Rules::of(o)?;
-    let mut found = check_qdq(m).into_iter().filter(|f| rules.on(f.id));
+    let mut found = check_qdq(m).into_iter().filter(|f| rules.on(f.id) && !before.contains(f));
     match found.next().filter(|_| o.profile != Profile::OnnxruntimeCpu) {
         Some(finding) => Err(QuantizeError::Illegal(Box::new(finding))),
         None => Ok(report),

@@ -50,6 +50,16 @@ fn none_quantized(m: &Model, op_types: &[&str]) {
 
 const ONES: &str = "<float[32] one = {1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}, float[1, 32, 1, 1] bias = {1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}>";
 
+/// In float16 every op reads what it reads in float32: scales follow, and no Cast comes between.
+#[track_caller]
+fn same_in_float16(m: &Model, op_types: &[&str]) {
+    let mut half = m.clone();
+    convert(&mut half, &PrecisionOptions { fp16: true, ..Default::default() }, None).unwrap();
+    for t in op_types {
+        assert_eq!(sources(&half, t), sources(m, t), "{t}");
+    }
+}
+
 #[test]
 fn bias_add() {
     let m = quantized(&format!(
@@ -105,8 +115,16 @@ fn conv_transpose_residual() {
     ));
     all_quantized(&m, "Conv");
     all_quantized(&m, "ConvTranspose");
+    let quantizers = m.graph.ops().filter(|op| m.graph.op(*op).is("QuantizeLinear"));
+    assert!(
+        quantizers
+            .into_iter()
+            .all(|op| { m.graph.operand(op, 0).is_none_or(|v| !m.graph.is_const(v)) }),
+        "weights have no QuantizeLinear"
+    );
     let add = sources(&m, "Add").remove(0);
     assert_eq!(add.iter().filter(|s| *s == DQ).count(), 1);
+    same_in_float16(&m, &["Conv", "ConvTranspose", "Add"]);
 }
 
 #[test]
@@ -128,6 +146,7 @@ fn conv_batch_norm_sigmoid_mul() {
     none_quantized(&m, &["Sigmoid", "Mul"]);
     let add = sources(&m, "Add").remove(0);
     assert_eq!(add.iter().filter(|s| *s == DQ).count(), 1);
+    same_in_float16(&m, &["Conv", "ConvTranspose", "Add"]);
 }
 
 #[test]
@@ -146,6 +165,7 @@ fn pool_behind_an_activation() {
         ));
         all_quantized(&m, "Conv");
         none_quantized(&m, &["MaxPool"]);
+        same_in_float16(&m, &["Conv", "MaxPool"]);
     }
 }
 

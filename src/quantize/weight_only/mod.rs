@@ -21,6 +21,7 @@ use super::{QuantizeError, QuantizeReport, cost, insert, raise_to};
 use crate::data::Source;
 use crate::engine::{Engine, Progress};
 use crate::ir::{DType, Graph, Model, OpId, ValueId};
+use crate::target::tensorrt::check_qdq;
 use blocks::{Blocks, Matrix};
 
 /// How weights are stored.
@@ -93,6 +94,7 @@ pub(super) fn quantize(
         return Err(QuantizeError::Block(block.unwrap_or(0)));
     }
     raise_to(m, if block.is_some() { 21 } else { 13 })?;
+    let before = check_qdq(m);
     let mut report = QuantizeReport {
         bytes_before: cost::constant_bytes(&m.graph),
         ..QuantizeReport::default()
@@ -133,7 +135,7 @@ pub(super) fn quantize(
     if block.is_some_and(|b| b < 64) && o.profile == Profile::Tensorrt {
         report.warnings.push("TensorRT documents blocks of 64 and 128 only".into());
     }
-    super::finish(m, o, report)
+    super::finish(m, o, report, &before)
 }
 
 fn note(g: &Graph, decisions: &mut [Decision], op: OpId, outcome: Result<String, String>) {

@@ -123,6 +123,13 @@ fn element_types(g: &Graph, op: OpId, findings: &mut Vec<Finding>) {
         let finding = Finding::error("D1", g.label(op), why, "export in float32");
         findings.push(finding.rated(Severity::Warning));
     } else if dtype != DType::U8 || !(node.is("Cast") || node.is("CastLike")) {
+        if dtype == DType::I8 && node.is("Cast") && g.is_const(v) {
+            let why = "a stored int8 tensor goes through Cast, not DequantizeLinear";
+            let fix = "simplify, which makes DequantizeLinear of Cast and Mul";
+            findings
+                .push(Finding::error("D1", g.label(op), why, fix).repaired_by("simplify MODEL"));
+            return;
+        }
         let why = format!("{name:?} is {dtype}, which TensorRT does not compute on");
         findings.push(Finding::error("D1", g.label(op), why, "cast it to a type TensorRT has"));
     }
