@@ -10,7 +10,7 @@ emit com.microsoft operators), onnxslim and onnxoptimizer as installed beside --
 skipped with a note; --tools REGEX picks). Each run is a fresh process, so start-up counts. The tools take turns, model
 by model and round by round, so that a change of the machine's load meets all of them.
 
-For each model and tool: median wall seconds, largest resident set, nodes (Constant not counted, subgraphs included),
+For each model and tool: median wall and processor seconds, largest resident set, nodes (Constant not counted, subgraphs included),
 bytes, operator-set domains that the input model does not import, whether the checker passes, whether the outputs agree
 with the input model's in ONNX Runtime (its optimizations off, seeded inputs). The tables hold ratios to
 `lapidary --no-verify`, as no peer verifies by default: above 1, the tool took more.
@@ -47,7 +47,6 @@ import sys, onnx, onnxoptimizer
 model = onnxoptimizer.optimize(onnx.load(sys.argv[1]), fixed_point=True)
 onnx.save(model, sys.argv[2])
 """
-SLOW = 60  # seconds after which one round is enough
 
 
 def say(message):
@@ -124,8 +123,8 @@ def judge(model, before, out):
     }
 
 
-def measure(model, tools, rounds, timeout):
-    """One row for each tool."""
+def measure(model, tools, rounds, slow, timeout):
+    """One row for each tool. One that failed, or took more than `slow` seconds, is not run again."""
     before = onnx.load(model, load_external_data=False)
     runs = {name: [] for name in tools}
     rows = []
@@ -135,7 +134,7 @@ def measure(model, tools, rounds, timeout):
             turn = k % len(tools)
             for name in [*tools][turn:] + [*tools][:turn]:
                 past = runs[name]
-                if past and (past[-1].status or past[-1].seconds > SLOW):
+                if past and (past[-1].status or past[-1].seconds > slow):
                     continue
                 target = Path(outs[name])
                 target.parent.mkdir(exist_ok=True)
@@ -149,6 +148,7 @@ def measure(model, tools, rounds, timeout):
                 "status": past[-1].status,
                 "runs": len(past),
                 "seconds": round(statistics.median(r.seconds for r in past), 4),
+                "cpu_seconds": round(statistics.median(r.cpu_seconds for r in past), 4),
                 "peak_mb": round(max(r.peak_mb for r in past), 1),
                 "nodes_in": count_nodes(before.graph),
                 "bytes_in": file_bytes(model),
@@ -262,7 +262,7 @@ def fastest_peer(rows, what):
 
 
 def print_report(rows, names):
-    for what in ("seconds", "peak_mb"):
+    for what in ("seconds", "cpu_seconds", "peak_mb"):
         print(fastest_peer(rows, what))
         print(ratio_table(rows, what, names), end="\n\n")
     print(node_table(rows, names), end="\n\n")
@@ -338,6 +338,7 @@ def parse_args():
     parser.add_argument("--peers-python", metavar="PATH", help="a python beside which the peers are installed")
     parser.add_argument("--tools", default="", metavar="REGEX", help="only those whose name matches")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slow", type=float, default=60, metavar="SECONDS", help="run once what takes more than this")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     parser.add_argument("--latency", action="store_true", help="measure latency of original and result instead")
     parser.add_argument("--seconds", type=float, default=5, help="with --latency: how long each model is run")
@@ -366,7 +367,7 @@ def main():
             rows.append(latency(args.lapidary, model, args.seconds, args.timeout))
             say(rows[-1])
         else:
-            rows += measure(model, tools, args.rounds, args.timeout)
+            rows += measure(model, tools, args.rounds, args.slow, args.timeout)
         if args.out:
             write_rows(args.out, rows)
     if args.latency:

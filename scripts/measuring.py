@@ -24,12 +24,14 @@ class Run:
 
     status: int  # exit code; minus the signal's number; TIMED_OUT
     seconds: float
+    cpu_seconds: float  # of the process and all it waited for, in user and kernel mode
     peak_mb: float  # largest resident set of any process of its tree that was waited for
     error: str  # the last line on stderr, or ""
 
 
 # Linux counts the memory of the process that calls exec into the peak of what it starts, and ours is large. So a bare
-# Python stands between: it times the command and writes status, seconds and peak (KiB) of that tree alone.
+# Python stands between: it times the command and writes status, seconds, processor seconds and peak (KiB) of that
+# tree alone.
 LAUNCHER = """
 import os, sys, time
 report = int(sys.argv[1])
@@ -37,7 +39,8 @@ os.set_inheritable(report, False)
 started = time.monotonic()
 child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
 _, status, usage = os.wait4(child, 0)
-line = f"{os.waitstatus_to_exitcode(status)} {time.monotonic() - started} {usage.ru_maxrss}"
+seconds = time.monotonic() - started
+line = f"{os.waitstatus_to_exitcode(status)} {seconds} {usage.ru_utime + usage.ru_stime} {usage.ru_maxrss}"
 os.write(report, line.encode())
 """
 
@@ -65,8 +68,8 @@ def run_measured(command, timeout, env=None):
     with os.fdopen(ours) as pipe:
         report = pipe.read().split()
     lines = error.decode(errors="replace").strip().splitlines()
-    status, seconds, peak = (int(report[0]), float(report[1]), int(report[2])) if report else (TIMED_OUT, timeout, 0)
-    return Run(status, seconds, peak / 1024, lines[-1][:200] if lines else "")
+    status, seconds, cpu, peak = map(float, report) if report else (TIMED_OUT, timeout, timeout, 0)
+    return Run(int(status), seconds, cpu, peak / 1024, lines[-1][:200] if lines else "")
 
 
 def session(path, optimize=False, threads=1):
