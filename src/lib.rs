@@ -36,6 +36,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod gate;
 pub mod ir;
+mod maps;
 pub mod onnx;
 pub mod ops;
 pub mod pass;

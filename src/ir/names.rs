@@ -1,14 +1,14 @@
 //! Value names of one graph.
 
-use std::collections::HashMap;
-
 use petgraph::stable_graph::NodeIndex;
+
+use crate::maps::Map;
 
 /// Which value has which name. Looked up only by key, so the order of the map never shows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    taken: HashMap<String, NodeIndex>,
-    next: HashMap<String, u32>,
+    taken: Map<String, NodeIndex>,
+    next: Map<String, u32>,
 }
 
 impl Names {

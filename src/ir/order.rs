@@ -1,7 +1,10 @@
 //! Topological order that keeps the order of the file wherever it can.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
+
+use petgraph::Direction::{Incoming, Outgoing};
+use petgraph::visit::{EdgeRef, NodeIndexable};
 
 use super::{Graph, OpId};
 
@@ -17,26 +20,29 @@ impl Graph {
     /// # Errors
     /// When the graph has a cycle.
     pub fn sorted(&self) -> Result<Vec<OpId>, Cycle> {
-        let mut missing: HashMap<OpId, usize> = HashMap::new();
+        // By place of the op in the graph: how many values it waits for.
+        let mut missing = vec![0usize; self.g.node_bound()];
         let mut ready = BinaryHeap::new();
         let mut total = 0;
         for op in self.ops() {
             total += 1;
-            let n = self.reads(op).filter(|v| self.producer(*v).is_some()).count();
+            let operands = self.g.edges_directed(op.index, Incoming);
+            let made = |v| self.g.edges_directed(v, Incoming).next().is_some();
+            let n = operands.filter(|e| made(e.source())).count();
+            missing[op.index.index()] = n;
             if n == 0 {
                 ready.push(Reverse((self.op(op).rank, op)));
-            } else {
-                missing.insert(op, n);
             }
         }
         let mut order = Vec::with_capacity(total);
         while let Some(Reverse((_, op))) = ready.pop() {
             order.push(op);
-            for v in self.results(op).into_iter().flatten() {
-                for (user, _) in self.uses(v) {
-                    let n = missing.get_mut(&user).expect("invariant: a reader waits");
+            for result in self.g.edges_directed(op.index, Outgoing) {
+                for user in self.g.edges_directed(result.target(), Outgoing) {
+                    let n = &mut missing[user.target().index()];
                     *n -= 1;
                     if *n == 0 {
+                        let user = self.op_at(user.target());
                         ready.push(Reverse((self.op(user).rank, user)));
                     }
                 }
@@ -45,7 +51,7 @@ impl Graph {
         if order.len() == total {
             return Ok(order);
         }
-        let stuck = self.ops().find(|op| missing.get(op).is_some_and(|&n| n > 0));
+        let stuck = self.ops().find(|op| missing[op.index.index()] > 0);
         Err(Cycle(stuck.map(|op| self.label(op)).unwrap_or_default()))
     }
 

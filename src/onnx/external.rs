@@ -206,13 +206,18 @@ pub(super) struct MappedFile {
 
 impl MappedFile {
     /// The file that the bytes lie in, and where; `None` when they come from no file.
-    pub(super) fn of(bytes: &Bytes) -> Option<(Arc<MappedFile>, u64)> {
+    pub(super) fn of(bytes: &Bytes) -> Option<(Arc<MappedFile>, usize)> {
         let maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
         maps.iter().filter_map(|(_, map)| map.upgrade()).find_map(|map| {
             let start = (bytes.as_ptr() as usize).checked_sub(map.map.as_ptr() as usize)?;
             let inside = start.checked_add(bytes.len())? <= map.map.len();
-            inside.then_some((map, start as u64))
+            inside.then_some((map, start))
         })
+    }
+
+    /// The whole file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
     }
 
     /// Copies a part of the file to the end of another, inside the system where it can do that.

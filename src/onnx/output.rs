@@ -55,6 +55,19 @@ fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder(path))
 }
 
+/// Asks for all the room on the disk at once, which is cheaper than page by page. Where the system
+/// cannot do it, writing does.
+fn allocate(file: &File, len: usize) {
+    const WORTH_ASKING: usize = 1 << 20;
+    #[cfg(target_os = "linux")]
+    if len >= WORTH_ASKING {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let _ = fallocate(file, FallocateFlags::empty(), 0, len as u64);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, len, WORTH_ASKING);
+}
+
 /// Writes straight into a device or a pipe.
 pub(super) fn stream(path: &Path, fill: Fill) -> Result<(), SaveError> {
     let write = || {
@@ -73,16 +86,18 @@ pub(super) fn stream(path: &Path, fill: Fill) -> Result<(), SaveError> {
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
     let fill = |out: &mut BufWriter<&mut File>| out.write_all(bytes);
     match Target::of(path)? {
-        Target::File(path) => Pending::write(path, &fill)?.finish(),
+        Target::File(path) => Pending::write(path, bytes.len(), &fill)?.finish(),
         Target::Stream(path) => stream(&path, &fill),
     }
 }
 
 impl Pending {
-    /// Writes a file for `path`, under another name in the same folder. It goes when it is dropped.
-    pub(super) fn write(path: PathBuf, fill: Fill) -> Result<Pending, SaveError> {
+    /// Writes a file of `len` bytes for `path`, under another name in the same folder. It goes when
+    /// it is dropped.
+    pub(super) fn write(path: PathBuf, len: usize, fill: Fill) -> Result<Pending, SaveError> {
         let write = || {
             let mut temp = temporary(&path)?;
+            allocate(temp.as_file(), len);
             let mut out = BufWriter::new(temp.as_file_mut());
             fill(&mut out)?;
             out.flush()?;

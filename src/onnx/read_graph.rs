@@ -1,13 +1,12 @@
 //! Graphs in files to graphs of the IR.
 
-use std::collections::HashMap;
-
 use prost::Message;
 
 use super::external::ExternalFiles;
 use super::spelling::{self, blank};
 use super::{LoadError, decode, pb, tensor};
 use crate::ir::{Graph, Notes, Op, OpId, Spelling, Tensor, Type, Value, ValueId};
+use crate::maps::Map;
 
 /// Field numbers of what [`Graph::extra`] carries.
 pub(super) const VALUE_INFO: u32 = 13;
@@ -29,7 +28,7 @@ pub(super) fn no_free(graph: &Graph, free: &[Free]) -> Result<(), LoadError> {
 /// Builds one graph and, through recursion, the graphs inside it.
 pub(super) struct GraphReader {
     graph: Graph,
-    by_name: HashMap<String, ValueId>,
+    by_name: Map<String, ValueId>,
     free: Vec<Free>,
 }
 
@@ -39,7 +38,7 @@ impl GraphReader {
         files: &mut ExternalFiles,
     ) -> Result<(Graph, Vec<Free>), LoadError> {
         let mut r =
-            GraphReader { graph: Graph::new(p.name()), by_name: HashMap::new(), free: Vec::new() };
+            GraphReader { graph: Graph::new(p.name()), by_name: Map::default(), free: Vec::new() };
         r.graph.notes.doc = p.doc_string().to_owned();
         r.graph.notes.metadata = decode::pairs(&p.metadata_props);
         r.graph.notes.spelling = Spelling::default()

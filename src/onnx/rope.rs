@@ -1,6 +1,7 @@
 //! Encoding without copying weights: a buffer that keeps large byte fields as handles.
 
 use std::io::{self, IoSlice, Write};
+use std::sync::Arc;
 
 use bytes::buf::UninitSlice;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -67,23 +68,46 @@ impl Rope {
     }
 }
 
-/// Segments at least this long that lie in a file are copied from it.
+/// Parts of a file at least this long are copied from it.
 const COPY: usize = 1 << 16;
 
+/// A part of a mapped file.
+struct Part {
+    file: Arc<MappedFile>,
+    start: usize,
+    end: usize,
+}
+
+impl Part {
+    /// Takes the segment in when the file holds the same bytes behind the part.
+    fn extend(&mut self, segment: &Bytes) -> bool {
+        let Some(behind) = self.file.bytes().get(self.end..self.end + segment.len()) else {
+            return false;
+        };
+        let same = behind.as_ptr() == segment.as_ptr() || segment.len() < COPY && behind == segment;
+        self.end += if same { segment.len() } else { 0 };
+        same
+    }
+}
+
 /// Writes segments: what lies in mapped files by copying between files, so that it is not even
-/// mapped in, and the rest with vectored writes.
+/// mapped in, and the rest with vectored writes. Where weights follow each other as they do in
+/// their file, they are copied at once, together with what stands between them.
 pub(super) fn write_all(segments: &[Bytes], out: &mut impl Write) -> io::Result<()> {
-    let mut rest = segments;
-    while !rest.is_empty() {
-        let plain = rest.iter().position(|s| s.len() >= COPY).unwrap_or(rest.len());
-        write_vectored(&rest[..plain], out)?;
-        rest = &rest[plain..];
-        let Some(large) = rest.first() else { break };
-        match MappedFile::of(large) {
-            Some((file, start)) => file.copy_to(start, large.len(), out)?,
-            None => write_vectored(&rest[..1], out)?,
+    let mut at = 0;
+    while at < segments.len() {
+        let large = |s: &Bytes| if s.len() >= COPY { MappedFile::of(s) } else { None };
+        let found = segments[at..].iter().enumerate().find_map(|(i, s)| Some((at + i, large(s)?)));
+        let Some((first, (file, start))) = found else {
+            return write_vectored(&segments[at..], out);
+        };
+        write_vectored(&segments[at..first], out)?;
+        let mut part = Part { file, start, end: start + segments[first].len() };
+        at = first + 1;
+        while segments.get(at).is_some_and(|s| part.extend(s)) {
+            at += 1;
         }
-        rest = &rest[1..];
+        part.file.copy_to(part.start as u64, part.end - part.start, out)?;
     }
     Ok(())
 }

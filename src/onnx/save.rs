@@ -1,6 +1,5 @@
 //! Models to files: streamed, atomic, weights never copied.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -14,6 +13,7 @@ use super::text::{self, PrintOptions};
 use super::write_graph::encode_model;
 use super::{Format, SaveError, encode, pb, reflect, tensor};
 use crate::ir::{Model, ValueId};
+use crate::maps::Map;
 
 /// Where weights go.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,7 +33,7 @@ pub struct SaveOptions {
 }
 
 /// Names that values of the main graph got in the file.
-pub type SavedNames = HashMap<ValueId, String>;
+pub type SavedNames = Map<ValueId, String>;
 
 /// The largest protobuf message that every reader accepts, less room for a few more fields.
 const PROTOBUF_LIMIT: usize = (1 << 31) - (1 << 20);
@@ -86,14 +86,19 @@ pub fn save(model: &Model, path: &Path, options: SaveOptions) -> Result<SavedNam
         }
         Target::File(path) => path,
     };
+    let file = Pending::write(path, length(&segments), &fill)?;
     match data {
-        None => Pending::write(path, &fill)?.finish()?,
-        Some((data_path, segments)) => {
-            let data = Pending::write(data_path, &|out| rope::write_all(&segments, out))?;
-            Pending::finish_both(data, Pending::write(path, &fill)?)?;
+        None => file.finish()?,
+        Some((path, segments)) => {
+            let fill = |out: &mut BufWriter<&mut File>| rope::write_all(&segments, out);
+            Pending::finish_both(Pending::write(path, length(&segments), &fill)?, file)?;
         }
     }
     Ok(names)
+}
+
+fn length(segments: &[Bytes]) -> usize {
+    segments.iter().map(Bytes::len).sum()
 }
 
 /// The model as the bytes of a file, all weights inside.

@@ -1,7 +1,5 @@
 //! Graphs of the IR to graphs in files.
 
-use std::collections::{HashMap, HashSet};
-
 use prost::Message;
 
 use super::load::{CONFIGURATION, TRAINING_INFO};
@@ -9,12 +7,13 @@ use super::read_graph::{ANNOTATION, VALUE_INFO};
 use super::spelling::{self, text};
 use super::{SaveError, SavedNames, decode, encode, pb, tensor};
 use crate::ir::{Function, Graph, Model, Op, Tensor, TensorData, Type, Value, ValueId};
+use crate::maps::Set;
 
 /// The message for a model, and the names that values of the main graph have in it.
 pub(super) fn encode_model(model: &Model) -> Result<(pb::ModelProto, SavedNames), SaveError> {
     let constant_nodes = model.ir_version < FREE_INITIALIZERS;
     let mut writer = GraphWriter { constant_nodes, ..GraphWriter::default() };
-    let (graph, names) = writer.graph(&model.graph, &HashMap::new())?;
+    let (graph, names) = writer.graph(&model.graph, &SavedNames::default())?;
     fn opaque<M: Message + Default>(model: &Model, field: u32) -> Vec<M> {
         let mine = model.extra.iter().filter(|(f, _)| *f == field);
         mine.map(|(_, b)| M::decode(b.clone()).unwrap_or_default()).collect()
@@ -39,10 +38,10 @@ pub(super) fn encode_model(model: &Model) -> Result<(pb::ModelProto, SavedNames)
 }
 
 fn function(f: &Function) -> Result<pb::FunctionProto, SaveError> {
-    let (g, _) = GraphWriter::default().graph(&f.graph, &HashMap::new())?;
+    let (g, _) = GraphWriter::default().graph(&f.graph, &SavedNames::default())?;
     let mut bodies = Vec::with_capacity(f.attr_bodies.len());
     for body in &f.attr_bodies {
-        let (g, _) = GraphWriter::default().graph(body, &HashMap::new())?;
+        let (g, _) = GraphWriter::default().graph(body, &SavedNames::default())?;
         bodies.push(g);
     }
     let mut body = |i: usize| bodies.get_mut(i).map(std::mem::take).unwrap_or_default();
@@ -88,7 +87,7 @@ const FREE_INITIALIZERS: i64 = 4;
 /// Writes graphs; inside bodies it keeps names apart from those of the graphs around.
 #[derive(Default)]
 struct GraphWriter {
-    outer: Vec<HashSet<String>>,
+    outer: Vec<Set<String>>,
     /// Constants that passes made become `Constant` nodes.
     constant_nodes: bool,
 }
@@ -97,7 +96,7 @@ impl GraphWriter {
     fn graph(
         &mut self,
         g: &Graph,
-        captured: &HashMap<ValueId, String>,
+        captured: &SavedNames,
     ) -> Result<(pb::GraphProto, SavedNames), SaveError> {
         let names = self.names(g, captured);
         let order = g.sorted().map_err(|c| SaveError::Cycle(c.0))?;
@@ -108,10 +107,10 @@ impl GraphWriter {
             metadata_props: encode::pairs(&g.notes.metadata),
             ..Default::default()
         };
-        let scope: HashSet<String> = if g.ops().any(|op| !g.op(op).bodies.is_empty()) {
+        let scope: Set<String> = if g.ops().any(|op| !g.op(op).bodies.is_empty()) {
             names.values().cloned().collect()
         } else {
-            HashSet::new()
+            Set::default()
         };
         self.outer.push(scope);
         for id in order {
@@ -130,12 +129,12 @@ impl GraphWriter {
     }
 
     /// Final names: captures take the outer one; others get a suffix where a graph around has it.
-    fn names(&self, g: &Graph, captured: &HashMap<ValueId, String>) -> SavedNames {
+    fn names(&self, g: &Graph, captured: &SavedNames) -> SavedNames {
         let taken = |name: &str| self.outer.iter().any(|scope| scope.contains(name));
         let mut ids: Vec<ValueId> = g.values().collect();
         ids.sort_unstable();
-        let mut names = SavedNames::with_capacity(ids.len());
-        let mut fresh = HashSet::new();
+        let mut names = SavedNames::with_capacity_and_hasher(ids.len(), Default::default());
+        let mut fresh = Set::default();
         for v in ids {
             let own = g.value(v).name();
             let name = match captured.get(&v) {
@@ -146,7 +145,9 @@ impl GraphWriter {
                     .expect("invariant: some suffix is free"),
                 None => own.to_owned(),
             };
-            fresh.insert(name.clone());
+            if !self.outer.is_empty() {
+                fresh.insert(name.clone());
+            }
             names.insert(v, name);
         }
         names

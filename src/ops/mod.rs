@@ -42,7 +42,6 @@ mod text;
 pub mod versions;
 mod window;
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 pub use axes::{Axes, AxisLink, AxisRef};
@@ -53,6 +52,7 @@ pub use infer::{Arg, Found, InferCx, InferError, MAX_SYM, broadcast, normalize_a
 pub use join::join;
 
 use crate::ir::{Dim, Graph, Op, OpId, Tensor, Type};
+use crate::maps::Map;
 
 /// Types that the inputs of a body get from outside: `(cx, index of the body)`.
 pub type BodyInputs = fn(&InferCx, usize) -> Vec<Option<Type>>;
@@ -169,7 +169,7 @@ static TABLE: &[&[OpSchema]] = &[
 
 /// The schema of an operator of the default domain.
 pub fn schema(op: &Op) -> Option<&'static OpSchema> {
-    static BY_NAME: LazyLock<HashMap<&'static str, &'static OpSchema>> =
+    static BY_NAME: LazyLock<Map<&'static str, &'static OpSchema>> =
         LazyLock::new(|| TABLE.iter().copied().flatten().map(|s| (s.op_type, s)).collect());
     if op.domain.is_empty() { BY_NAME.get(op.op_type.as_str()).copied() } else { None }
 }

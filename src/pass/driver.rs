@@ -1,10 +1,11 @@
 //! The worklist driver: an edit queues its neighbourhood again, not the whole graph.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Cx, Limits, PassError, PassStats, Rewrite, Site, infer_op};
 use crate::ir::{Graph, OpId};
+use crate::maps::{Map, Set};
 
 /// Applies rewrites in the graph and all its bodies until none of them fires. Returns how often
 /// any fired.
@@ -56,7 +57,7 @@ struct Driver<'a> {
     rewrites: Vec<&'a dyn Rewrite>,
     stats: Vec<PassStats>,
     /// What to try at ops of each type of the default domain, and at all others.
-    by_root: HashMap<&'static str, Vec<RewriteIndex>>,
+    by_root: Map<&'static str, Vec<RewriteIndex>>,
     anywhere: Vec<RewriteIndex>,
 }
 
@@ -65,7 +66,7 @@ impl<'a> Driver<'a> {
         let rewrites = rewrites.to_vec();
         let anywhere: Vec<RewriteIndex> =
             (0..rewrites.len()).filter(|i| rewrites[*i].roots().is_empty()).collect();
-        let mut by_root: HashMap<&'static str, Vec<RewriteIndex>> = HashMap::new();
+        let mut by_root: Map<&'static str, Vec<RewriteIndex>> = Map::default();
         for (i, r) in rewrites.iter().enumerate() {
             for root in r.roots() {
                 by_root.entry(root).or_insert_with(|| anywhere.clone()).push(i);
@@ -86,7 +87,7 @@ impl<'a> Driver<'a> {
         let mut fired = 0;
         g.take_touched();
         let mut queue: VecDeque<OpId> = g.sorted()?.into();
-        let mut queued: HashSet<OpId> = queue.iter().copied().collect();
+        let mut queued: Set<OpId> = queue.iter().copied().collect();
         while let Some(op) = queue.pop_front() {
             queued.remove(&op);
             if !g.has_op(op) {
@@ -134,9 +135,9 @@ impl<'a> Driver<'a> {
         if g.op(op).has_ref_attrs() {
             return Ok(false);
         }
+        let mut start = Instant::now();
         for k in 0..self.rewrites_at(g, op).len() {
             let i = self.rewrites_at(g, op)[k];
-            let start = Instant::now();
             let site = Site { opset: self.opset, limits: &self.limits, room: cx.room };
             self.stats[i].tried += 1;
             let patch = self.rewrites[i].plan(g, op, &site).ok();
@@ -151,7 +152,9 @@ impl<'a> Driver<'a> {
                 cx.applied += 1;
                 self.stats[i].fired += 1;
             }
-            self.stats[i].time += start.elapsed();
+            let now = Instant::now();
+            self.stats[i].time += now - start;
+            start = now;
             if fires {
                 if cx.check {
                     let pass = self.rewrites[i].info().name;

@@ -1,9 +1,8 @@
 //! The constant ops behind an op: what has to run to know its operands.
 
-use std::collections::HashMap;
-
 use crate::engine::eval_op;
 use crate::ir::{Graph, Miss, OpId, Patch, Tensor, ValueId};
+use crate::maps::Map;
 use crate::ops::{self, EvalCx};
 
 /// Ops that make constants which only each other and one last op read.
@@ -14,7 +13,7 @@ pub(super) struct Cone {
     /// The ops, producers first, without the last one.
     steps: Vec<OpId>,
     /// How often the ops read each constant.
-    reads: HashMap<ValueId, usize>,
+    reads: Map<ValueId, usize>,
 }
 
 /// Ops in a cone and steps from its last op.
@@ -43,7 +42,7 @@ pub(super) fn check_foldable(g: &Graph, at: OpId) -> Result<(), Miss> {
 impl Cone {
     /// The cone that ends in `at`.
     pub fn before(g: &Graph, at: OpId) -> Result<Cone, Miss> {
-        let mut cone = Cone { steps: Vec::new(), reads: HashMap::new() };
+        let mut cone = Cone { steps: Vec::new(), reads: Map::default() };
         if g.op(at).arity() == 0 {
             return Err("it has no operands".into());
         }
@@ -93,7 +92,7 @@ impl Cone {
 
     /// The results of `at`, which take at most `max_bytes`.
     pub fn run(&self, g: &Graph, at: OpId, opset: i64, max_bytes: usize) -> Option<Vec<Tensor>> {
-        let mut made: HashMap<ValueId, Tensor> = HashMap::new();
+        let mut made: Map<ValueId, Tensor> = Map::default();
         for step in &self.steps {
             let results = eval(g, *step, opset, &made, max_bytes.max(MAX_STEP_BYTES))?;
             made.insert(g.result(*step, 0)?, results.into_iter().next()?);
@@ -106,7 +105,7 @@ fn eval(
     g: &Graph,
     op: OpId,
     opset: i64,
-    made: &HashMap<ValueId, Tensor>,
+    made: &Map<ValueId, Tensor>,
     max_bytes: usize,
 ) -> Option<Vec<Tensor>> {
     let tensor = |v: ValueId| made.get(&v).or_else(|| g.const_tensor(v));

@@ -1,10 +1,9 @@
 //! Which constants hold the same elements.
 
-use std::collections::HashMap;
-
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::ir::{DType, Graph, Tensor, TensorData, ValueId};
+use crate::maps::Map;
 use crate::pass::Hashes;
 
 /// Groups of constants with equal type, dims and elements, oldest first in each, ordered by their
@@ -15,7 +14,7 @@ pub(super) fn equal_constants(
     hashes: &mut Hashes,
     counts: impl Fn(&Graph, ValueId) -> bool,
 ) -> Vec<Vec<ValueId>> {
-    let mut by_kind: HashMap<(DType, &[usize], usize), Vec<ValueId>> = HashMap::new();
+    let mut by_kind: Map<(DType, &[usize], usize), Vec<ValueId>> = Map::default();
     for v in g.values().filter(|v| counts(g, *v)) {
         if let Some(t) = g.const_tensor(v).filter(|t| matches!(t.data(), TensorData::Raw(_))) {
             by_kind.entry((t.dtype(), t.dims(), t.byte_len())).or_default().push(v);
@@ -25,7 +24,7 @@ pub(super) fn equal_constants(
     #[allow(clippy::iter_over_hash_type)] // sorted below
     for mut members in by_kind.into_values().filter(|m| m.len() > 1) {
         members.sort_by_key(|v| (g.value(*v).init_rank, *v));
-        let mut by_hash: HashMap<u64, Vec<Vec<ValueId>>> = HashMap::new();
+        let mut by_hash: Map<u64, Vec<Vec<ValueId>>> = Map::default();
         for v in alike(g, members) {
             let Some(t) = g.const_tensor(v) else { continue };
             let same_hash = by_hash.entry(hash(t, hashes)).or_default();
@@ -50,7 +49,7 @@ fn alike(g: &Graph, members: Vec<ValueId>) -> Vec<ValueId> {
         .iter()
         .map(|v| g.const_tensor(*v).and_then(Tensor::raw).map_or(0, sample))
         .collect();
-    let mut counts: HashMap<u64, usize> = HashMap::new();
+    let mut counts: Map<u64, usize> = Map::default();
     samples.iter().for_each(|s| *counts.entry(*s).or_default() += 1);
     let twins = members.into_iter().zip(samples).filter(|(_, s)| counts[s] > 1);
     twins.map(|(v, _)| v).collect()

@@ -23,13 +23,13 @@
 //! ## Limits
 //! Ops with subgraphs stay apart.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::common_outside;
 use super::content::equal_constants;
 use crate::ir::{Attr, AttrValue, DType, Dim, Graph, Model, Op, OpId, ValueId};
+use crate::maps::Map;
 use crate::ops;
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
 
@@ -57,12 +57,12 @@ impl Pass for MergeCommon {
 }
 
 fn merge(g: &mut Graph, cx: &mut Cx) {
-    let mut numbers: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut numbers: Map<ValueId, ValueId> = Map::default();
     for group in equal_constants(g, &mut cx.hashes, |g, v| !g.is_unused(v)) {
         numbers.extend(group.iter().map(|v| (*v, group[0])));
     }
-    let mut seen: HashMap<u64, Vec<OpId>> = HashMap::new();
-    let mut known: HashMap<Known, OpId> = HashMap::new();
+    let mut seen: Map<u64, Vec<OpId>> = Map::default();
+    let mut known: Map<Known, OpId> = Map::default();
     for op in g.order() {
         if !is_mergeable(g, op) {
             continue;
@@ -77,7 +77,7 @@ fn merge(g: &mut Graph, cx: &mut Cx) {
                 }
             }
         }
-        let bucket = seen.entry(key(g, op, &numbers)).or_default();
+        let bucket = seen.entry(key(g, op, &numbers, known.hasher())).or_default();
         let twin = bucket.iter().position(|&other| same(g, other, op, &numbers));
         match twin.map(|i| (i, unite(g, bucket[i], op))) {
             Some((i, Some(kept))) => bucket[i] = kept,
@@ -105,7 +105,7 @@ pub(super) fn is_mergeable(g: &Graph, op: OpId) -> bool {
 }
 
 /// Operands by number, in a fixed order where the operator does not mind.
-fn operands(g: &Graph, op: OpId, numbers: &HashMap<ValueId, ValueId>) -> Vec<Option<ValueId>> {
+fn operands(g: &Graph, op: OpId, numbers: &Map<ValueId, ValueId>) -> Vec<Option<ValueId>> {
     let number = |v: ValueId| numbers.get(&v).copied().unwrap_or(v);
     let mut operands: Vec<_> = g.operands(op).into_iter().map(|v| v.map(number)).collect();
     while operands.last() == Some(&None) {
@@ -117,9 +117,14 @@ fn operands(g: &Graph, op: OpId, numbers: &HashMap<ValueId, ValueId>) -> Vec<Opt
     operands
 }
 
-fn key(g: &Graph, op: OpId, numbers: &HashMap<ValueId, ValueId>) -> u64 {
+fn key(
+    g: &Graph,
+    op: OpId,
+    numbers: &Map<ValueId, ValueId>,
+    how: &foldhash::fast::RandomState,
+) -> u64 {
     let node = g.op(op);
-    let mut h = DefaultHasher::new();
+    let mut h = how.build_hasher();
     node.op_type.hash(&mut h);
     operands(g, op, numbers).hash(&mut h);
     for attr in &node.attrs {
@@ -136,7 +141,7 @@ fn key(g: &Graph, op: OpId, numbers: &HashMap<ValueId, ValueId>) -> u64 {
     h.finish()
 }
 
-fn same(g: &Graph, a: OpId, b: OpId, numbers: &HashMap<ValueId, ValueId>) -> bool {
+fn same(g: &Graph, a: OpId, b: OpId, numbers: &Map<ValueId, ValueId>) -> bool {
     let (x, y) = (g.op(a), g.op(b));
     x.op_type == y.op_type && same_attrs(x, y) && operands(g, a, numbers) == operands(g, b, numbers)
 }
