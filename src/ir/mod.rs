@@ -13,6 +13,7 @@
 //! The module knows neither protobuf nor operators.
 
 mod attr;
+mod buffer;
 mod check;
 mod dtype;
 mod edit;

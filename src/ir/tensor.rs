@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{DType, Spelling};
+use super::{DType, Spelling, buffer};
 
 /// Names and notes that a stored tensor carries besides its elements.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,6 +122,30 @@ impl Tensor {
         assert_eq!(element_count(dims), Some(data.len()), "invariant: data fills the dims");
         let bytes = Bytes::copy_from_slice(bytemuck::cast_slice(data));
         Tensor { dtype: T::DTYPE, dims: dims.to_vec(), data: TensorData::Raw(bytes), info: None }
+    }
+
+    /// A tensor of plain numbers, all zero until `fill` has written them; for large ones that are
+    /// made once and stay.
+    pub fn build<T: Element>(dims: &[usize], fill: impl FnOnce(&mut [T])) -> Option<Tensor> {
+        let len = element_count(dims)?;
+        let mut fill = Some(fill);
+        let mut write = |out: &mut [T]| fill.take().map_or((), |f| f(out));
+        let bytes = buffer::filled(T::DTYPE.byte_len(len)?, |b| {
+            write(bytemuck::cast_slice_mut(b));
+        });
+        Some(match bytes {
+            Some(b) => Tensor {
+                dtype: T::DTYPE,
+                dims: dims.to_vec(),
+                data: TensorData::Raw(b),
+                info: None,
+            },
+            None => {
+                let mut elements = vec![T::zeroed(); len];
+                write(&mut elements);
+                Tensor::of(dims, &elements)
+            }
+        })
     }
 
     /// A rank-0 tensor.

@@ -121,17 +121,21 @@ impl<'a> Linear<'a> {
         let dims = self.data.dims();
         let inner = |from: usize| dims[from..].iter().product::<usize>();
         let scaled = match self.kind {
-            Kind::Conv => scale_blocks(self.data, inner(1), |i| by[i]),
-            Kind::ConvTranspose => {
-                let (rows, columns) = (dims[0] / self.group, dims[1]);
-                scale_blocks(self.data, inner(2), |i| {
-                    by[i / columns / rows * columns + i % columns]
-                })
-            }
-            _ if self.trans_b => scale_blocks(self.data, dims[1], |i| by[i]),
-            _ => scale_blocks(self.data, 1, |i| by[i % self.channels]),
+            Kind::Conv => scale_blocks(self.data, inner(1), by),
+            Kind::ConvTranspose => scale_blocks(self.data, inner(2), &self.per_group(by)),
+            _ if self.trans_b => scale_blocks(self.data, dims[1], by),
+            _ => scale_blocks(self.data, 1, by),
         };
         scaled.ok_or_else(|| "a weight would leave the range of its type".into())
+    }
+
+    /// What each block of weights is multiplied with when the channels of the second axis, those of
+    /// one group after those of another, have these factors.
+    fn per_group(&self, by: &[f64]) -> Vec<f64> {
+        let (rows, columns) = (self.data.dims()[0] / self.group, self.data.dims()[1]);
+        (0..self.data.dims()[0] * columns)
+            .map(|i| by[i / columns / rows * columns + i % columns])
+            .collect()
     }
 
     /// The element that `c` holds for each input channel, when it broadcasts to the first operand and
@@ -164,12 +168,11 @@ impl<'a> Linear<'a> {
         let dims = self.data.dims();
         let scaled = match self.kind {
             Kind::Conv => {
-                let (rows, columns) = (dims[0] / self.group, dims[1]);
                 let block = dims[2..].iter().product::<usize>();
-                scale_blocks(self.data, block, |i| by[i / columns / rows * columns + i % columns])
+                scale_blocks(self.data, block, &self.per_group(by))
             }
-            _ if self.trans_b => scale_blocks(self.data, 1, |i| by[i % dims[1]]),
-            _ => scale_blocks(self.data, dims[1], |i| by[i]),
+            _ if self.trans_b => scale_blocks(self.data, 1, by),
+            _ => scale_blocks(self.data, dims[1], by),
         };
         let scaled = scaled.ok_or("a weight would leave the range of its type")?;
         let weight = self.replace_const(g, patch, self.weight, scaled);

@@ -1,6 +1,6 @@
 //! Kernels that select by index.
 
-use super::{Results, assemble, axis_attr, room, row_major, take};
+use super::{Results, Run, assemble, assemble_runs, axis_attr, room, row_major, take};
 use crate::ir::{DType, Tensor, element_count};
 use crate::ops::{EvalCx, normalize_axis};
 
@@ -15,13 +15,12 @@ pub(in crate::ops) fn gather(cx: &EvalCx) -> Results {
         indices.to_i64()?.into_iter().map(|i| normalize_axis(i, n)).collect::<Option<_>>()?;
     let outer = element_count(&a.dims()[..axis])?;
     let inner = element_count(&a.dims()[axis + 1..])?;
-    let walk = (0..outer).flat_map(|o| {
-        picks.iter().flat_map(move |i| {
-            let start = (o * n + i) * inner;
-            start..start + inner
-        })
-    });
-    Some(vec![take(cx, a, dims, walk)?])
+    if inner == 0 {
+        return Some(vec![take(cx, a, dims, std::iter::empty())?]);
+    }
+    let run = |start| Run { tensor: a, start, count: inner, step: 1 };
+    let runs = (0..outer).flat_map(|o| picks.iter().map(move |i| run((o * n + i) * inner)));
+    Some(vec![assemble_runs(cx, a.dtype(), dims, runs)?])
 }
 
 /// `GatherElements`.

@@ -1,13 +1,13 @@
 //! Kernels that put together elements of several tensors.
 
-use super::{Results, assemble, axis_attr, ints_arg, room};
+use super::{Results, Run, assemble, assemble_runs, axis_attr, ints_arg, room};
 use crate::ir::{DType, Tensor, element_count};
 use crate::ops::{EvalCx, normalize_axis};
 
 /// `Concat`.
 pub(in crate::ops) fn concat(cx: &EvalCx) -> Results {
     let parts: Vec<&Tensor> = cx.operands.iter().copied().collect::<Option<_>>()?;
-    let first = parts.first()?;
+    let first = *parts.first()?;
     let axis = axis_attr(cx, 1, first.rank())?;
     let mut dims = first.dims().to_vec();
     dims[axis] = 0;
@@ -20,10 +20,11 @@ pub(in crate::ops) fn concat(cx: &EvalCx) -> Results {
     }
     let outer: usize = dims[..axis].iter().product();
     let inner = |t: &Tensor| t.dims()[axis..].iter().product::<usize>();
-    let row = |t: &&'_ Tensor, o: usize| o * inner(t)..(o + 1) * inner(t);
-    let sources =
-        (0..outer).flat_map(|o| parts.iter().flat_map(move |t| row(t, o).map(move |i| (*t, i))));
-    Some(vec![assemble(cx, first.dtype(), dims, sources)?])
+    let parts = parts.into_iter().map(|t| (t, inner(t))).filter(|(_, n)| *n > 0);
+    let parts: Vec<(&Tensor, usize)> = parts.collect();
+    let row = |o| move |&(tensor, count)| Run { tensor, start: o * count, count, step: 1 };
+    let runs = (0..outer).flat_map(|o| parts.iter().map(row(o)));
+    Some(vec![assemble_runs(cx, first.dtype(), dims, runs)?])
 }
 
 /// How `Pad` fills.

@@ -1,7 +1,7 @@
 //! Kernels that rearrange the elements of one tensor, whatever their type.
 
 use super::{
-    Results, Strided, axes_arg, axis_attr, broadcast_dims, ints_arg, room, row_major, take,
+    Results, Strided, axes_arg, axis_attr, broadcast_dims, ints_arg, room, row_major, walk,
 };
 use crate::ir::Tensor;
 use crate::ops::{EvalCx, normalize_axis};
@@ -73,7 +73,7 @@ fn permuted(cx: &EvalCx, a: &Tensor, dims: &[usize], perm: &[usize]) -> Option<T
     let strides = row_major(dims);
     let out: Vec<usize> = perm.iter().map(|&p| dims[p]).collect();
     let moved = perm.iter().map(|&p| strides[p]).collect();
-    take(cx, a, out.clone(), Strided::new(out, moved, 0))
+    walk(cx, a, out.clone(), Strided::new(out, moved, 0))
 }
 
 /// The indices that a slice picks along an axis.
@@ -132,7 +132,7 @@ pub(in crate::ops) fn slice(cx: &EvalCx) -> Results {
         dims[axis] = range.count;
         strides[axis] *= isize::try_from(range.step).ok()?;
     }
-    Some(vec![take(cx, a, dims.clone(), Strided::new(dims, strides, offset))?])
+    Some(vec![walk(cx, a, dims.clone(), Strided::new(dims, strides, offset))?])
 }
 
 /// `Split`.
@@ -161,8 +161,8 @@ pub(in crate::ops) fn split(cx: &EvalCx) -> Results {
             return None;
         }
         let offset = isize::try_from(at).ok()? * strides[axis];
-        let walk = Strided::new(dims.clone(), strides.clone(), offset);
-        results.push(take(cx, a, dims, walk)?);
+        let part = Strided::new(dims.clone(), strides.clone(), offset);
+        results.push(walk(cx, a, dims, part)?);
         at += n;
     }
     Some(results)
@@ -175,8 +175,8 @@ pub(in crate::ops) fn expand(cx: &EvalCx) -> Results {
     let wish: Vec<usize> =
         wish.into_iter().map(|d| usize::try_from(d).ok()).collect::<Option<_>>()?;
     let dims = broadcast_dims(a.dims(), &wish)?;
-    let walk = Strided::broadcast(a.dims(), &dims)?;
-    Some(vec![take(cx, a, dims, walk)?])
+    let repeated = Strided::broadcast(a.dims(), &dims)?;
+    Some(vec![walk(cx, a, dims, repeated)?])
 }
 
 /// `Tile`.
@@ -193,7 +193,7 @@ pub(in crate::ops) fn tile(cx: &EvalCx) -> Results {
         strides.extend([0, stride]);
     }
     room(cx, a.dtype(), &dims)?;
-    Some(vec![take(cx, a, dims, Strided::new(walked, strides, 0))?])
+    Some(vec![walk(cx, a, dims, Strided::new(walked, strides, 0))?])
 }
 
 /// `DepthToSpace`.

@@ -50,6 +50,33 @@ fn assemble<'t>(
     Tensor::new(dtype, dims, out.bytes.into()).ok()
 }
 
+/// Elements of a tensor at even distances.
+#[derive(Clone, Copy)]
+struct Run<'t> {
+    tensor: &'t Tensor,
+    start: usize,
+    count: usize,
+    step: isize,
+}
+
+/// As [`assemble`], from elements that come in runs.
+fn assemble_runs<'t>(
+    cx: &EvalCx,
+    dtype: DType,
+    dims: Vec<usize>,
+    mut runs: impl Iterator<Item = Run<'t>>,
+) -> Option<Tensor> {
+    let n = room(cx, dtype, &dims)?;
+    if dtype == DType::Str {
+        let index = |r: &Run, k: usize| r.start.wrapping_add_signed(r.step * k as isize);
+        let elements = runs.flat_map(|r| (0..r.count).map(move |k| (r.tensor, index(&r, k))));
+        return assemble(cx, dtype, dims, elements);
+    }
+    let mut out = Codes::new(dtype, n)?;
+    runs.try_for_each(|r| if r.tensor.dtype() == dtype { out.push_run(r) } else { None })?;
+    Tensor::new(dtype, dims, out.bytes.into()).ok()
+}
+
 fn string_at(t: &Tensor, i: usize) -> Option<Bytes> {
     match t.data() {
         TensorData::Strings(s) => s.get(i).cloned(),
@@ -73,6 +100,41 @@ impl Codes {
             bytes: Vec::with_capacity(dtype.byte_len(n).unwrap_or(0)),
             count: 0,
         })
+    }
+
+    fn push_run(&mut self, r: Run) -> Option<()> {
+        let last = r.step.checked_mul(r.count.checked_sub(1)? as isize)?;
+        let last = r.start.checked_add_signed(last)?;
+        let raw = r.tensor.raw()?;
+        match self.bits {
+            8 => self.gather::<1>(raw, r, last),
+            16 => self.gather::<2>(raw, r, last),
+            32 => self.gather::<4>(raw, r, last),
+            64 => self.gather::<8>(raw, r, last),
+            _ => (0..r.count).try_for_each(|k| {
+                self.push(r.tensor, r.start.checked_add_signed(r.step * k as isize)?)
+            }),
+        }
+    }
+
+    /// Elements of `W` bytes.
+    fn gather<const W: usize>(&mut self, raw: &[u8], r: Run, last: usize) -> Option<()> {
+        let (elements, _) = raw.as_chunks::<W>();
+        if r.start.max(last) >= elements.len() {
+            return None;
+        }
+        if r.step == 1 {
+            self.bytes.extend_from_slice(elements[r.start..=last].as_flattened());
+            return Some(());
+        }
+        let (at, mut from) = (self.bytes.len(), r.start);
+        self.bytes.resize(at + r.count * W, 0);
+        for to in self.bytes[at..].as_chunks_mut::<W>().0 {
+            *to = elements[from];
+            // After the last one it may leave the tensor.
+            from = from.wrapping_add_signed(r.step);
+        }
+        Some(())
     }
 
     fn push(&mut self, t: &Tensor, i: usize) -> Option<()> {
@@ -108,6 +170,13 @@ fn take(
     assemble(cx, t.dtype(), dims, indices.map(|i| (t, i)))
 }
 
+/// A tensor of the same type whose elements are those of `t` on a walk.
+fn walk(cx: &EvalCx, t: &Tensor, dims: Vec<usize>, walk: Strided) -> Option<Tensor> {
+    let (starts, count, step) = walk.runs();
+    let runs = starts.map(|start| Run { tensor: t, start, count, step });
+    assemble_runs(cx, t.dtype(), dims, runs)
+}
+
 /// Walks a box of `dims` in row-major order and yields `offset` plus the strides gone.
 struct Strided {
     dims: Vec<usize>,
@@ -120,6 +189,23 @@ impl Strided {
     fn new(dims: Vec<usize>, strides: Vec<isize>, offset: isize) -> Strided {
         let next = (!dims.contains(&0)).then_some(offset);
         Strided { at: vec![0; dims.len()], dims, strides, next }
+    }
+
+    /// The walk as runs of equal length and step: where they start, the length and the step.
+    fn runs(mut self) -> (Strided, usize, isize) {
+        let (mut count, mut step) = (1usize, 1isize);
+        while let (Some(&d), Some(&stride)) = (self.dims.last(), self.strides.last()) {
+            if count == 1 && d != 1 {
+                step = stride;
+            } else if d != 1 && stride != step * count as isize {
+                break;
+            }
+            count *= d;
+            self.dims.pop();
+            self.strides.pop();
+            self.at.pop();
+        }
+        (self, count, step)
     }
 
     /// Reads a tensor of `from` dims as one broadcast to `to`.
