@@ -1,6 +1,7 @@
 //! What the commands that change a model share: arguments, the run, the tables.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::{OutputArgs, load};
 use super::output::say;
@@ -9,6 +10,7 @@ use super::progress::Bars;
 use super::{Outcome, output};
 use crate::data::DataOptions;
 use crate::recipe::{self, Done, Recipe, Report, StepReport, VerifyOptions};
+use crate::report::inspect::Summary;
 use crate::target::trtexec_line;
 use crate::verify::{Verdict, Verification};
 
@@ -65,9 +67,11 @@ pub(super) fn run(
 ) -> anyhow::Result<Outcome> {
     let path = args.path(model, suffix)?;
     let pictures = Pictures::of(&args.pictures, args.force)?;
-    let original = load(model)?;
+    let original = Arc::new(load(model)?);
+    let drawn = pictures.wanted().then(|| original.clone());
+    let figures = args.json || !args.quiet || pictures.wanted();
     let bars = Bars::new(args.quiet || args.json);
-    let done = recipe::run(recipe, &original, &|what, done, all| bars.at(what, done, all));
+    let done = recipe::run(recipe, original, figures, &|what, done, all| bars.at(what, done, all));
     drop(bars);
     let Done { model: result, float, report } = match done {
         Err(e @ recipe::RecipeError::Disagrees { .. }) => {
@@ -77,30 +81,28 @@ pub(super) fn run(
         other => other?,
     };
     args.save(&result, &path)?;
-    let line = trtexec_line(&path, &result, recipe.tensorrt.parse()?, &report.dims);
-    if pictures.wanted() {
-        let base = float.as_ref().unwrap_or(&original);
-        let change = Change { original: &original, base, result: &result, paths: (model, &path) };
-        pictures.write(&pictures::page(
-            recipe,
-            &change,
-            &report,
-            &line,
-            pictures.needs_noise(),
-        )?)?;
+    let version = recipe.tensorrt.parse()?;
+    let line = || trtexec_line(&path, &result, version, &report.dims);
+    if let Some(original) = &drawn {
+        let base = float.as_ref().unwrap_or(original);
+        let change = Change { original, base, result: &result, paths: (model, &path) };
+        let noise = pictures.needs_noise();
+        pictures.write(&pictures::page(recipe, &change, &report, &line(), noise)?)?;
     }
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         json["model"] = model.display().to_string().into();
         json["output"] = path.display().to_string().into();
-        json["trtexec"] = line.into();
+        json["trtexec"] = line().into();
         output::json(&json)?;
     } else if !args.quiet {
         print(&report, recipe.explain);
         say!("\nwrote {}", path.display());
         pictures.files().for_each(|file| say!("wrote {}", file.display()));
-        say!("build the engine with:\n  {line}");
+        say!("build the engine with:\n  {}", line());
     }
+    // The process ends: the system takes the memory back faster than the models give it back.
+    std::mem::forget((result, float, drawn));
     Ok(Outcome::Done)
 }
 
@@ -118,7 +120,9 @@ fn print(report: &Report, explain: bool) {
             StepReport::Precision(p) => super::precision::print(p, explain),
         }
     }
-    say!("{}", before_after(report));
+    if let (Some(before), Some(after)) = (&report.before, &report.after) {
+        say!("{}", before_after(before, after, report));
+    }
     if let Some(v) = &report.verification {
         print_verification(v);
     }
@@ -128,8 +132,7 @@ fn print(report: &Report, explain: bool) {
 }
 
 /// The table that people look at.
-fn before_after(report: &Report) -> comfy_table::Table {
-    let (a, b) = (&report.before, &report.after);
+fn before_after(a: &Summary, b: &Summary, report: &Report) -> comfy_table::Table {
     let mut table = output::table(&["", "before", "after", "change"]);
     let mut row = |name: &str, x: f64, y: f64, show: &dyn Fn(f64) -> String| {
         table.add_row([name.to_owned(), show(x), show(y), output::change(x, y)]);

@@ -1,9 +1,8 @@
 //! `lapidary completions`.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Cli, Outcome};
+use super::{Outcome, command};
 
 /// Print a completion script for a shell.
 #[derive(clap::Args)]
@@ -13,6 +12,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "lapidary", &mut std::io::stdout());
+    clap_complete::generate(args.shell, &mut command(None), "lapidary", &mut std::io::stdout());
     Ok(Outcome::Done)
 }

@@ -29,38 +29,65 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches};
 
-/// Cut and polish ONNX models: simplify, prune, quantize and verify.
-#[derive(Parser)]
-#[command(version, about, arg_required_else_help = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
+/// The subcommands, in the order of the help. Each is called as its module, which holds the
+/// arguments; a function runs them.
+macro_rules! subcommands {
+    ($($module:ident: $run:expr,)*) => {
+        /// The command line. Of the subcommands only `wanted` is there, or all when none is called
+        /// so: to build them all takes as long as to simplify a small model.
+        fn command(wanted: Option<&str>) -> clap::Command {
+            let known = [$(stringify!($module)),*].iter().any(|name| wanted == Some(*name));
+            let command = clap::Command::new("lapidary")
+                .version(env!("CARGO_PKG_VERSION"))
+                .about("Cut and polish ONNX models: simplify, prune, quantize and verify")
+                .subcommand_required(true)
+                .arg_required_else_help(true);
+            $(let command = match !known || wanted == Some(stringify!($module)) {
+                true => {
+                    let subcommand = clap::Command::new(stringify!($module));
+                    command.subcommand($module::Args::augment_args(subcommand))
+                }
+                false => command,
+            };)*
+            command
+        }
+
+        fn run(matches: &ArgMatches) -> anyhow::Result<Outcome> {
+            match matches.subcommand() {
+                $(Some((stringify!($module), given)) => {
+                    let run: fn(&$module::Args, &ArgMatches) -> anyhow::Result<Outcome> = $run;
+                    let args = $module::Args::from_arg_matches(given);
+                    run(&args.unwrap_or_else(|e| e.exit()), given)
+                })*
+                _ => unreachable!("invariant: clap requires a subcommand"),
+            }
+        }
+    };
 }
 
-#[derive(Subcommand)]
-enum Command {
-    Optimize(Box<optimize::Args>),
-    Simplify(Box<simplify::Args>),
-    Edit(Box<edit::Args>),
-    Extract(Box<extract::Args>),
-    Convert(Box<convert::Args>),
-    Prune(Box<prune::Args>),
-    Quantize(Box<quantize::Args>),
-    Sensitivity(Box<sensitivity::Args>),
-    Share(Box<share::Args>),
-    Check(check::Args),
-    Verify(verify::Args),
-    Evaluate(evaluate::Args),
-    Inspect(inspect::Args),
-    Diff(diff::Args),
-    Gate(Box<gate::Args>),
-    Trtexec(trtexec::Args),
-    Report(report::Args),
-    Print(print::Args),
-    Explain(explain::Args),
-    Completions(completions::Args),
+subcommands! {
+    optimize: |args, given| optimize::run(args, given),
+    simplify: |args, _| simplify::run(args),
+    edit: |args, _| edit::run(args),
+    extract: |args, _| extract::run(args),
+    convert: |args, _| convert::run(args),
+    prune: |args, _| prune::run(args),
+    quantize: |args, _| quantize::run(args),
+    sensitivity: |args, _| sensitivity::run(args),
+    share: |args, _| share::run(args),
+    check: |args, _| check::run(args),
+    verify: |args, _| verify::run(args),
+    evaluate: |args, _| evaluate::run(args),
+    inspect: |args, _| inspect::run(args),
+    diff: |args, _| diff::run(args),
+    gate: |args, _| gate::run(args),
+    trtexec: |args, _| trtexec::run(args),
+    report: |args, _| report::run(args),
+    print: |args, _| print::run(args),
+    explain: |args, _| explain::run(args),
+    completions: |args, _| completions::run(args),
 }
 
 /// What a command that ran to its end found: exit code 0 or 1.
@@ -72,32 +99,9 @@ enum Outcome {
 
 /// Parses the arguments, runs the command and prints the chain of an error.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    let (_, given) = matches.subcommand().expect("invariant: clap requires a subcommand");
-    let result = match cli.command {
-        Command::Optimize(args) => optimize::run(&args, given),
-        Command::Simplify(args) => simplify::run(&args),
-        Command::Edit(args) => edit::run(&args),
-        Command::Extract(args) => extract::run(&args),
-        Command::Convert(args) => convert::run(&args),
-        Command::Prune(args) => prune::run(&args),
-        Command::Quantize(args) => quantize::run(&args),
-        Command::Sensitivity(args) => sensitivity::run(&args),
-        Command::Share(args) => share::run(&args),
-        Command::Check(args) => check::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Evaluate(args) => evaluate::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Diff(args) => diff::run(&args),
-        Command::Gate(args) => gate::run(&args),
-        Command::Trtexec(args) => trtexec::run(&args),
-        Command::Report(args) => report::run(&args),
-        Command::Print(args) => print::run(&args),
-        Command::Explain(args) => explain::run(&args),
-        Command::Completions(args) => completions::run(&args),
-    };
-    match result {
+    let wanted = std::env::args_os().nth(1);
+    let matches = command(wanted.as_deref().and_then(|w| w.to_str())).get_matches();
+    match run(&matches) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GoalMissed) => ExitCode::from(1),
         Err(error) => {

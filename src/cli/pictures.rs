@@ -133,6 +133,8 @@ pub(super) fn page<'a>(
             _ => {}
         }
     }
+    let figures = report.before.as_ref().zip(report.after.as_ref());
+    let (before, after) = figures.context("the models were not summed up")?;
     let side = |path: &Path, model, summary| Side {
         name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         bytes: file_bytes(path),
@@ -140,8 +142,8 @@ pub(super) fn page<'a>(
         summary,
     };
     Ok(Page {
-        before: side(change.paths.0, change.original, &report.before),
-        after: side(change.paths.1, change.result, &report.after),
+        before: side(change.paths.0, change.original, before),
+        after: side(change.paths.1, change.result, after),
         command: Some(command_line()),
         recipe: (!recipe.step.is_empty()).then(|| toml::to_string(recipe)).transpose()?,
         steps: report.steps.iter().map(in_a_line).collect(),

@@ -52,8 +52,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (original, result) = (load(&args.before)?, load(&args.after)?);
     let dims = input_sizes(&args.data, &original)?;
     let report = Report {
-        before: summarize(&original, &dims),
-        after: summarize(&result, &dims),
+        before: Some(summarize(&original, &dims)),
+        after: Some(summarize(&result, &dims)),
         dims,
         steps: Vec::new(),
         verification: verification(args, &original, &result)?,

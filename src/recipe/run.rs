@@ -39,10 +39,10 @@ pub struct Done {
 /// What a recipe did to a model.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The original.
-    pub before: Summary,
-    /// The result.
-    pub after: Summary,
+    /// The original, where figures were asked for.
+    pub before: Option<Summary>,
+    /// The result, where figures were asked for.
+    pub after: Option<Summary>,
     /// Sizes taken for open dims: those of the data, then those that the user gave.
     pub dims: Vec<(String, i64)>,
     /// What each step did.
@@ -92,13 +92,19 @@ pub struct SimplifyReport {
     pub misses: Vec<(&'static str, String, String)>,
 }
 
-/// Runs the recipe on a copy of the model.
+/// Runs the recipe on the model, or on a copy where the model is needed afterwards: by the caller,
+/// who then holds it too, or to compare with. `figures` says whether to sum up original and result.
 ///
 /// # Errors
 /// When a step fails, or changes numbers that it must not change.
-pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Done, RecipeError> {
+pub fn run(
+    recipe: &Recipe,
+    original: Arc<Model>,
+    figures: bool,
+    progress: &Progress,
+) -> Result<Done, RecipeError> {
     let _: Version = recipe.tensorrt.parse()?;
-    let dims = input_sizes(&recipe.data, original)?;
+    let dims = input_sizes(&recipe.data, &original)?;
     let mut runner =
         Runner { recipe, progress, engine: None, warnings: Vec::new(), dims: dims.clone() };
     let needs_engine = !recipe.verify.skip
@@ -111,58 +117,79 @@ pub fn run(recipe: &Recipe, original: &Model, progress: &Progress) -> Result<Don
     if needs_engine {
         runner.engine = Some(engine::by_name(&recipe.engine)?);
     }
-    runner.warn_of_overridable(original);
-    let before = summarize(original, &dims);
-    let mut model = original.clone();
+    runner.warn_of_overridable(&original);
+    let before = figures.then(|| summarize(&original, &dims));
+    let mut compared = (!recipe.verify.skip).then(|| Compared::new(&original));
+    let evaluated = recipe.evaluate.as_ref().map(|_| original.clone());
+    let mut model = original;
     let mut steps = Vec::new();
     let mut seconds = 0.0;
-    // What the result is compared with: the original, its interface edited as asked.
-    let mut baseline = original.clone();
-    // Where the present run of steps that keep the numbers began.
-    let mut exact_since = original.clone();
-    let mut pending = None;
     let mut float = None;
     for step in &recipe.step {
-        if step.effect() != Effect::Exact {
-            runner.verify_exact(&exact_since, &model, pending.take())?;
+        if let Some(c) = compared.as_mut().filter(|_| step.effect() != Effect::Exact) {
+            runner.verify_exact(&c.exact_since, &model, c.pending.take())?;
         }
-        let before = model.clone();
+        let interface = step.effect() == Effect::Interface;
+        let before = compared.as_ref().filter(|_| interface).map(|_| model.clone());
         if matches!(step, Step::Quantize(_)) {
-            float = Some(model.clone());
+            float = Some(model.as_ref().clone());
         }
         let start = Instant::now();
-        steps.push(runner.step(step, &mut model)?);
+        steps.push(runner.step(step, Arc::make_mut(&mut model))?);
         seconds += start.elapsed().as_secs_f64();
+        let Some(c) = &mut compared else { continue };
         match step.effect() {
-            Effect::Exact => pending = Some(step.name()),
-            Effect::Lossy => exact_since = model.clone(),
+            Effect::Exact => c.pending = Some(step.name()),
+            Effect::Lossy => c.exact_since = model.clone(),
             Effect::Interface => {
-                runner.verify_edit(&before, &model)?;
-                if runner.step(step, &mut baseline).is_err() {
-                    baseline = model.clone();
+                if let Some(before) = before {
+                    runner.verify_edit(&before, &model)?;
                 }
-                exact_since = model.clone();
+                if runner.step(step, Arc::make_mut(&mut c.baseline)).is_err() {
+                    c.baseline = model.clone();
+                }
+                c.exact_since = model.clone();
             }
         }
     }
-    let lossy = recipe.step.iter().any(|s| s.effect() == Effect::Lossy);
-    let last = pending;
-    if lossy {
-        runner.verify_exact(&exact_since, &model, pending.take())?;
-    }
-    let verification = runner.verify_all(&baseline, &model, lossy, last)?;
-    let accuracy = runner.evaluate(original, &model)?;
+    let verification = match compared {
+        None => None,
+        Some(c) => {
+            let lossy = recipe.step.iter().any(|s| s.effect() == Effect::Lossy);
+            if lossy {
+                runner.verify_exact(&c.exact_since, &model, c.pending)?;
+            }
+            Some(runner.verify_all(&c.baseline, &model, lossy, c.pending)?)
+        }
+    };
+    let accuracy = evaluated.map(|original| runner.evaluate(&original, &model)).transpose()?;
     let report = Report {
         before,
-        after: summarize(&model, &dims),
+        after: figures.then(|| summarize(&model, &dims)),
         dims,
         steps,
         verification,
-        accuracy,
+        accuracy: accuracy.flatten(),
         warnings: runner.warnings,
         seconds,
     };
-    Ok(Done { model, float, report })
+    Ok(Done { model: Arc::unwrap_or_clone(model), float, report })
+}
+
+/// What results are compared with.
+struct Compared {
+    /// The original, its interface edited as asked.
+    baseline: Arc<Model>,
+    /// Where the present run of steps that keep the numbers began.
+    exact_since: Arc<Model>,
+    /// The last step of that run, when it was not verified yet.
+    pending: Option<&'static str>,
+}
+
+impl Compared {
+    fn new(original: &Arc<Model>) -> Compared {
+        Compared { baseline: original.clone(), exact_since: original.clone(), pending: None }
+    }
 }
 
 /// Sizes for the open dims of the inputs: what the data have, and what the user says.
@@ -333,7 +360,7 @@ impl Runner<'_> {
         after: &Model,
         step: Option<&'static str>,
     ) -> Result<(), RecipeError> {
-        let Some(step) = step.filter(|_| !self.recipe.verify.skip) else { return Ok(()) };
+        let Some(step) = step else { return Ok(()) };
         let verification = self.compare(before, after, Semantics::Reassociates)?;
         disagreement(step, &verification)
     }
@@ -341,7 +368,7 @@ impl Runner<'_> {
     /// After an edit that leaves inputs and outputs as they are, but for dims: what both models
     /// take must give the same.
     fn verify_edit(&mut self, before: &Model, after: &Model) -> Result<(), RecipeError> {
-        if self.recipe.verify.skip || !verify::interface(before, after).is_empty() {
+        if !verify::interface(before, after).is_empty() {
             return Ok(());
         }
         let open = |m: &Model| fed_inputs(&m.graph).any(|v| m.graph.value(v).sizes().is_none());
@@ -360,14 +387,11 @@ impl Runner<'_> {
         result: &Model,
         lossy: bool,
         last: Option<&'static str>,
-    ) -> Result<Option<Verification>, RecipeError> {
-        if self.recipe.verify.skip {
-            return Ok(None);
-        }
+    ) -> Result<Verification, RecipeError> {
         let semantics = if lossy { Semantics::Lossy } else { Semantics::Reassociates };
         let verification = self.compare(original, result, semantics)?;
         disagreement(last.unwrap_or("edit"), &verification)?;
-        Ok(Some(verification))
+        Ok(verification)
     }
 
     fn compare(
