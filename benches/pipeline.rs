@@ -1,7 +1,9 @@
 //! Time of load, simplify and save: `cargo bench`.
 //!
-//! The generated graphs show how simplification scales: the time per node should stay flat from
-//! 1,000 to 100,000 nodes, and however often a block is repeated.
+//! First a curve is printed of how all three scale over generated graphs: the time per node should
+//! stay flat from 1,000 to 100,000 nodes, and however often a block is repeated.
+
+use std::time::Instant;
 
 #[path = "../tests/support/scale.rs"]
 mod scale;
@@ -10,7 +12,37 @@ use lapidary::ir::{DType, Dim, Model, Op, Tensor, Type, Value};
 use lapidary::{onnx, pass};
 
 fn main() {
+    if std::env::args().any(|a| a == "--bench") {
+        println!("{:<16}{:>9}{:>9}{:>11}{:>9}", "", "nodes", "after", "ms", "ns/node");
+        for nodes in [1_000, 3_000, 10_000, 30_000, 100_000] {
+            point("chain", &chain(nodes));
+        }
+        for count in [10, 30, 100, 300, 1_000] {
+            point(&format!("{count} blocks"), &scale::blocks(count));
+        }
+    }
     divan::main();
+}
+
+/// Prints the time from the bytes of a file to those of the simplified one: the median of five.
+fn point(name: &str, model: &Model) {
+    let file = onnx::to_bytes(model).expect("encodes").0;
+    let mut after = 0;
+    let mut seconds: Vec<f64> = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            let mut model = onnx::from_bytes(file.clone(), None).expect("loads");
+            pass::simplify(&mut model, &mut pass::Cx::default()).expect("simplifies");
+            onnx::to_bytes(&model).expect("encodes");
+            let seconds = start.elapsed().as_secs_f64();
+            after = model.graph.op_count();
+            seconds
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    let (nodes, seconds) = (model.graph.op_count(), seconds[2]);
+    let per_node = 1e9 * seconds / nodes as f64;
+    println!("{name:<16}{nodes:>9}{after:>9}{:>11.2}{per_node:>9.0}", 1e3 * seconds);
 }
 
 /// A chain of Conv, BatchNormalization, Relu and a no-op Identity, over four channels.
