@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
 """Judges channel pruning with onnx and onnxruntime.
 
-For each model and ratio: prunes it, checks the result, runs it, and compares it with the original
-whose consumers of the removed channels are zeroed (the two must compute the same). Needs the
+For each model and ratio: prunes it, checks the result, runs it, and compares it with a model of the
+original's shapes (the two must compute the same): the original whose consumers of the removed
+channels are zeroed, the one whose makers of them are (weights, batch normalization and bias), or one
+half of whose channels are dead, of which pruning has to choose such (with --kind dead, give --norm l2
+and ratios below 0.5). With --lapidary also compares what is left of the MACs with `inspect`. Needs the
 example program: cargo build --release --example prune_zoo
 
-    scripts/prune_oracle.py [--ratios 0.3,0.5,0.7] [--norm random|l2] [--simplify] MODEL...
+    scripts/prune_oracle.py [--ratios 0.3,0.5,0.7] [--norm random|l2] [--kind consumers|makers|dead]
+                            [--simplify] [--approximate] [--table] [--lapidary PROGRAM] MODEL...
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -103,15 +108,40 @@ def macs(path):
     return total, params
 
 
-def judge(path, ratio, norm, simplify, folder):
+def reasons(lines):
+    """Why groups were left alone, with how many."""
+    counts = {}
+    for line in lines:
+        why = re.sub(r".* members\) ?", "", line)
+        why = re.sub(r"^\S+( \(\w+\)| -> \S+)?: ", "", why)
+        if why and not why.startswith("statistics"):
+            counts[why] = counts.get(why, 0) + 1
+    return "; ".join(f"{n} × {why}" for why, n in sorted(counts.items(), key=lambda x: -x[1]))
+
+
+def inspected(lapidary, path):
+    """Multiply-accumulates as `inspect` counts them, free sizes being 1."""
+    command = [lapidary, "inspect", path, "--json"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    [found] = json.loads(run.stdout)
+    if found["macs"] is None:
+        dims = [x for name in found["free"] for x in ("--dim", f"{name}=1")]
+        [found] = json.loads(subprocess.run(command + dims, capture_output=True, text=True).stdout)
+    return found["macs"]
+
+
+def judge(path, ratio, args, folder):
     pruned, masked = folder / "pruned.onnx", folder / "masked.onnx"
-    env = dict(os.environ, **({"SIMPLIFY": "1"} if simplify else {}))
+    env = dict(os.environ, LIST="1")
+    env.update({"SIMPLIFY": "1"} if args.simplify else {})
+    env.update({"APPROXIMATE": "1"} if args.approximate else {})
     run = subprocess.run(
-        [PROGRAM, path, str(ratio), norm, pruned, masked], capture_output=True, text=True, env=env
+        [PROGRAM, path, str(ratio), args.norm, pruned, masked, args.kind],
+        capture_output=True, text=True, env=env,
     )
     if run.returncode != 0:
         return f"FAILED prune: {run.stderr.strip()[:200]}"
-    said = run.stdout.strip().splitlines()[0]
+    said, *listed = run.stdout.strip().splitlines()
     try:
         onnx.checker.check_model(str(pruned), full_check=True)
         if signature(onnx.load(pruned)) != signature(onnx.load(path)):
@@ -127,9 +157,18 @@ def judge(path, ratio, norm, simplify, folder):
                 scale = max(1e-2, float(np.abs(y).max()))
                 worst = max(worst, float(np.abs(y - z).max()) / scale)
         verdict = "ok" if worst <= 1e-4 else "FAILED differs"
+        if args.approximate:
+            verdict = "differs by"
         before, after = macs(masked), macs(pruned)
-        left = " ".join(f"{100 * q / max(1, p):.1f}%" for p, q in zip(before, after))
-        return f"{verdict} {worst:.1e} | MACs, params left {left} | {said}"
+        left = [f"{100 * q / max(1, p):.1f}%" for p, q in zip(before, after)]
+        if args.lapidary:
+            ours = [inspected(args.lapidary, p) for p in (masked, pruned)]
+            same = all(o == m for o, m in zip(ours, (before[0], after[0])))
+            left.append("inspect agrees" if same else f"inspect says {ours}, counted {before[0], after[0]}")
+        if args.table:
+            found, cut, pinned = re.findall(r"\d+", said)[:3]
+            return f"{verdict} {worst:.0e} | {' | '.join(left)} | {cut} | {pinned} | {reasons(listed)}"
+        return f"{verdict} {worst:.1e} | MACs, params left {' '.join(left)} | {said}"
     except Exception as error:  # the verdict must be a line for every model
         return f"FAILED {re.sub(chr(10), ' ', str(error))[:200]}"
 
@@ -139,7 +178,11 @@ def main():
     args.add_argument("models", nargs="+", type=Path)
     args.add_argument("--ratios", default="0.3,0.5,0.7")
     args.add_argument("--norm", default="random")
+    args.add_argument("--kind", default="consumers", choices=["consumers", "makers", "dead"])
     args.add_argument("--simplify", action="store_true")
+    args.add_argument("--approximate", action="store_true")
+    args.add_argument("--table", action="store_true", help="short lines, with why groups were left alone")
+    args.add_argument("--lapidary", type=Path, help="compare MACs with its inspect")
     args = args.parse_args()
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +190,7 @@ def main():
             if path.stat().st_size > BIG:
                 continue
             for ratio in args.ratios.split(","):
-                line = judge(path, float(ratio), args.norm, args.simplify, Path(folder))
+                line = judge(path, float(ratio), args, Path(folder))
                 bad += "FAILED" in line
                 print(f"{path.stem} {ratio}: {line}", flush=True)
     print(f"{bad} failed")

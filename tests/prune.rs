@@ -12,7 +12,8 @@ use lapidary::data::{DataOptions, Source};
 use lapidary::engine::{Engine, TractEngine};
 use lapidary::ir::{DType, Model, Tensor};
 use lapidary::prune::{
-    Analysis, Importance, LayerRatio, PruneError, PruneOptions, prune, prune_with, verify,
+    Analysis, Importance, LayerRatio, PruneError, PruneOptions, SensitivityOptions, curve, prune,
+    prune_with, verify,
 };
 use lapidary::recover::{Calibration, Recover};
 
@@ -466,4 +467,44 @@ fn steps_end_where_one_does() {
     let (once, twice) = (left(1), left(2));
     assert!(once.0.iter().zip(&twice.0).all(|(a, b)| a.abs_diff(*b) <= 1), "{once:?} {twice:?}");
     assert!(twice.1 > 5.0, "{}", twice.1);
+}
+
+/// With zeros in the weights, biases and normalizations that make random channels of every group, the
+/// original computes what it computes without these channels.
+#[test]
+fn zero_channels_are_no_channels() {
+    for name in ["resnet8", "mobilenet", "vit"] {
+        let path = format!("fixtures/models/{name}.onnx");
+        let mut model = lapidary::onnx::load(Path::new(&path)).expect("model");
+        lapidary::pass::simplify(&mut model, &mut lapidary::pass::Cx::default()).expect("simple");
+        let analysis = Analysis::of(&model);
+        for (seed, ratio) in [(1, 0.3), (2, 0.5), (3, 0.7)] {
+            let importance = Some(Importance::Random);
+            let o = PruneOptions { importance, seed, ..options(ratio) };
+            let choice = analysis.choose(&o).expect("choice");
+            let cut = run(&analysis.cut(&choice).expect("cut"));
+            for other in [analysis.zeroed(&choice), analysis.masked(&choice)] {
+                let difference = largest_difference(&run(&other), &cut);
+                assert!(difference < 1e-4, "{name} {ratio}: {difference}");
+            }
+        }
+    }
+}
+
+#[test]
+fn more_channels_cost_more() {
+    let (model, source) = resnet8();
+    let o = SensitivityOptions {
+        ratios: vec![0.5, 0.25],
+        together: true,
+        recover: Recover::Affine,
+        ..SensitivityOptions::default()
+    };
+    let one = [("batch".to_owned(), 1)];
+    let found = curve(&model, &o, calibration(&*source), &one).expect("measured");
+    let [few, many] = &found.points[..] else { panic!("{found:?}") };
+    assert!(few.macs > many.macs && few.params > many.params, "{found:?}");
+    assert!(few.sqnr_db > many.sqnr_db && few.agreement > many.agreement, "{found:?}");
+    let bad = SensitivityOptions { ratios: vec![1.5], ..o };
+    assert!(matches!(curve(&model, &bad, calibration(&*source), &one), Err(PruneError::Ratio(_))));
 }

@@ -30,7 +30,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SHARE", conflicts_with = "prune")]
     target_macs: Option<f64>,
     /// How accuracy is won back after pruning [default: with --data
-    /// reconstruct, or affine above a million parameters]
+    /// reconstruct, or affine above ten million parameters]
     #[arg(long, value_enum, value_name = "HOW")]
     recover: Option<Recover>,
     /// Keep a multiple of N channels [default: 8 with --int8, whose kernels want it, else 1]

@@ -1,13 +1,16 @@
 //! `lapidary prune`.
 
-use super::args::load;
+use std::path::PathBuf;
+
+use super::args::{check_new, load};
 use super::change::ChangeArgs;
 use super::output::say;
 use super::{Outcome, change, output};
-use crate::pass;
 use crate::prune::{Analysis, Mode, PruneOptions, PruneReport, SparseReport};
 use crate::recipe::{SimplifyOptions, Step};
 use crate::recover::RecoveryReport;
+use crate::report::groups;
+use crate::{onnx, pass};
 
 /// Remove whole channels, and everything downstream shrinks with them; or set single weights to zero
 #[derive(clap::Args)]
@@ -22,6 +25,9 @@ pub(super) struct Args {
     /// Lay open the groups with a layer or weight that matches, and do nothing
     #[arg(long, value_name = "GLOB")]
     explain_group: Option<String>,
+    /// With --explain-group, draw the groups into this .svg or .png file
+    #[arg(long, value_name = "FILE", requires = "explain_group")]
+    plot: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
@@ -36,14 +42,22 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     change::run(&recipe, &args.change.model, &args.change.output, "pruned")
 }
 
-/// Prints what groups are made of.
+/// Prints, and draws, what groups are made of.
 fn explain(args: &Args, pattern: &str) -> anyhow::Result<Outcome> {
+    if let Some(file) = &args.plot {
+        check_new(file, args.change.output.force, "name another file")?;
+        let known = file.extension().is_some_and(|e| e == "svg" || e == "png");
+        anyhow::ensure!(known, "--plot {}: pictures are written as .svg or .png", file.display());
+    }
     let mut model = load(&args.change.model)?;
     if !args.no_simplify {
         pass::simplify(&mut model, &mut pass::Cx::default())?;
     }
     let found = Analysis::with(&model, args.options.approximate).explain(pattern)?;
     anyhow::ensure!(!found.is_empty(), "no group has a layer or weight that matches {pattern:?}");
+    if let Some(file) = &args.plot {
+        onnx::write_whole(file, &groups::scene(&found).encode(file)?)?;
+    }
     if args.change.output.json {
         output::json(&found)?;
         return Ok(Outcome::Done);

@@ -12,7 +12,7 @@ use super::{Outcome, output};
 use crate::data::{self, DataOptions, Source};
 use crate::engine::{self, Engine};
 use crate::ir::Model;
-use crate::prune::{self, GroupSensitivity, SensitivityOptions, SensitivityReport};
+use crate::prune::{self, Curve, GroupSensitivity, SensitivityOptions, SensitivityReport};
 use crate::quantize::{LayerNoise, Method, Profile, QuantizeOptions, noise_by_layer};
 use crate::recover::{Calibration, Recover};
 use crate::report::chart::Chart;
@@ -136,6 +136,16 @@ fn by_group(args: &Args, model: &Model, engine: &dyn Engine) -> anyhow::Result<O
     let bars = Bars::new(args.quiet || args.json);
     let progress = |what: &'static str, done, all| bars.at(what, done, all);
     let data = Calibration { engine, source: source.as_ref(), progress: &progress };
+    if args.options.together {
+        let curve = prune::curve(model, &args.options, data, &dims)?;
+        drop(bars);
+        if args.json {
+            output::json(&Found { model: &args.model, found: &curve })?;
+        } else if !args.quiet {
+            print_curve(&curve, args.options.recover);
+        }
+        return Ok(page::trade_off(&curve.points));
+    }
     let report = prune::sensitivity(model, &args.options, data, &dims)?;
     drop(bars);
     if args.json {
@@ -144,6 +154,27 @@ fn by_group(args: &Args, model: &Model, engine: &dyn Engine) -> anyhow::Result<O
         print_groups(&report, args.options.recover);
     }
     Ok(page::prune_sensitivity(&report.groups))
+}
+
+fn print_curve(curve: &Curve, recover: Recover) {
+    say!(
+        "trade-off: {} samples, all groups together{}",
+        curve.samples,
+        if recover == Recover::None { "" } else { ", after recovery" },
+    );
+    let mut table =
+        output::table(&["ratio", "MACs left %", "params left %", "SQNR dB", "agreement %"]);
+    for p in &curve.points {
+        table.add_row([
+            p.ratio.to_string(),
+            format!("{:.1}", 100.0 * p.macs),
+            format!("{:.1}", 100.0 * p.params),
+            p.sqnr_db.map_or("exact".to_owned(), |db| format!("{db:.1}")),
+            p.agreement.map_or(String::new(), |a| format!("{:.1}", 100.0 * a)),
+        ]);
+    }
+    output::align_numbers(&mut table);
+    say!("{table}");
 }
 
 fn print_groups(report: &SensitivityReport, recover: Recover) {

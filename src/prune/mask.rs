@@ -3,7 +3,7 @@
 
 use super::groups::Groups;
 use super::lanes::{Lane, LaneId};
-use crate::ir::{DType, Graph, Op, Tensor};
+use crate::ir::{DType, Graph, Op, OpId, Slot, Tensor};
 use crate::ops::axes::AxisRef;
 
 /// Fills the slices that consume the marked classes with zeros: the model that cutting them must
@@ -21,6 +21,57 @@ pub(super) fn mask_consumers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
         {
             g.set_data(lane.value, t);
         }
+    }
+}
+
+/// Fills what makes the marked classes with zeros: weights, biases, scales of normalizations. The
+/// channels are zero then, and those that read them read nothing, as long as what lies between keeps
+/// zero (an activation with f(0) = 0, a gate that is multiplied).
+pub(super) fn mask_makers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
+    let sources: Vec<LaneId> = groups.groups.iter().flat_map(|g| &g.sources).map(|s| s.0).collect();
+    let sinks: Vec<LaneId> = groups.sinks.iter().map(|s| s.0).collect();
+    for id in groups.lanes.ids() {
+        let lane = groups.lanes.get(id);
+        let makes = sources.contains(&id) || (!sinks.contains(&id) && shifts(g, lane));
+        let Some(t) = g.const_tensor(lane.value).filter(|t| makes && t.dtype().is_float()) else {
+            continue;
+        };
+        let dead: Vec<bool> = groups.classes(id).iter().map(|c| gone[*c as usize]).collect();
+        if !dead.contains(&true) {
+            continue;
+        }
+        let Some(data) = zeroed(t, lane, &dead) else { continue };
+        match lane.reader {
+            Some((op, slot)) if g.sole_use(lane.value).is_none() => {
+                let name = g.value(lane.value).name().to_owned();
+                let copy = g.add_const(&name, data);
+                g.set_operand(op, slot, Some(copy));
+            }
+            _ => g.set_data(lane.value, data),
+        }
+    }
+}
+
+/// Whatever reads the constant adds it, or scales with it, channel by channel.
+fn shifts(g: &Graph, lane: &Lane) -> bool {
+    let reads = |op: OpId, slot: usize| {
+        let kind = g.op(op).op_type.as_str();
+        match kind {
+            "Conv" | "ConvTranspose" | "Gemm" => slot == 2,
+            "BatchNormalization" => (1..4).contains(&slot),
+            "InstanceNormalization" | "GroupNormalization" | "LayerNormalization" => slot > 0,
+            "RMSNormalization" => slot > 0,
+            "LSTM" | "GRU" | "RNN" => matches!(slot, 2 | 3 | 5 | 6 | 7),
+            "Add" | "Sub" | "Concat" => true,
+            _ => false,
+        }
+    };
+    match lane.reader {
+        Some((op, slot)) => reads(op, slot),
+        None => g.uses(lane.value).into_iter().all(|(op, slot)| match slot {
+            Slot::Operand(slot) => reads(op, slot as usize),
+            _ => false,
+        }),
     }
 }
 

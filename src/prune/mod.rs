@@ -12,12 +12,14 @@
 //! zeroed. Initializers are values like others: one that several ops read is cut once if they agree,
 //! and a vector shared by ops that do not agree is copied for each.
 
+mod curve;
 mod derived;
 mod edits;
 mod explain;
 mod groups;
 mod importance;
 mod lanes;
+mod links;
 mod mask;
 mod options;
 mod run;
@@ -30,6 +32,7 @@ mod target;
 mod trace;
 pub mod verify;
 
+pub use curve::{Curve, CurvePoint, curve};
 pub use explain::{AxisPart, Explanation};
 pub use groups::Group;
 pub use importance::{Aggregate, Importance, Normalize};
@@ -291,6 +294,14 @@ impl Analysis {
         let mut model = self.model.clone();
         mask::mask_consumers(&mut model.graph, &self.groups, &choice.gone);
         mask::mask_pairs(&mut model.graph, &self.groups, &choice.gone);
+        model
+    }
+
+    /// The model with zeros in what makes the chosen channels: it computes what the cut model computes
+    /// wherever zero channels stay zero up to those that read them.
+    pub fn zeroed(&self, choice: &Choice) -> Model {
+        let mut model = self.model.clone();
+        mask::mask_makers(&mut model.graph, &self.groups, &choice.gone);
         model
     }
 

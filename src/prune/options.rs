@@ -121,7 +121,7 @@ pub struct PruneOptions {
     #[arg(long)]
     pub no_permute: bool,
     /// How accuracy is won back, without labels or training [default: with --data
-    /// reconstruct, or affine above a million parameters]
+    /// reconstruct, or affine above ten million parameters]
     #[arg(long, value_enum, value_name = "HOW")]
     pub recover: Option<Recover>,
     /// Seed of the importance 'random'

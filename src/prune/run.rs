@@ -8,8 +8,8 @@ use crate::recover::{self, Calibration, Kept, Recover, RecoverError, RecoveryRep
 use crate::verify;
 
 /// Float parameters above which recovery only rescales unless asked: least squares over the layers of
-/// ImageNet-sized models take minutes.
-const LARGE: usize = 1_000_000;
+/// larger models take minutes.
+const LARGE: usize = 10_000_000;
 
 /// Prunes the main graph of a model in place, without calibration data. When nothing is cut, nothing
 /// changes.
@@ -21,7 +21,8 @@ pub fn prune(m: &mut Model, o: &PruneOptions) -> Result<PruneReport, PruneError>
 }
 
 /// As [`prune`]; chooses by the calibration data and wins accuracy back from them: by reconstruction,
-/// or in models of over a million parameters by rescaling, unless the options say otherwise. `dims` are sizes of open dims, for counting.
+/// or in models of over ten million parameters by rescaling, unless the options say otherwise. `dims`
+/// are sizes of open dims, for counting.
 ///
 /// # Errors
 /// Before anything was changed.

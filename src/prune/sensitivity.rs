@@ -30,6 +30,12 @@ pub struct SensitivityOptions {
     /// Also cut channels that a normalization takes statistics over
     #[arg(long)]
     pub approximate: bool,
+    /// Cut all groups together at each ratio: the trade-off of the whole model
+    #[arg(long, conflicts_with = "target_macs")]
+    pub together: bool,
+    /// Together, rank the channels of all layers together instead of layer by layer
+    #[arg(long, requires = "together")]
+    pub global: bool,
     /// Recover before measuring: slower, and closer to what pruning with recovery gives
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Recover::None)]
     pub recover: Recover,
@@ -48,6 +54,8 @@ impl Default for SensitivityOptions {
             target_macs: None,
             importance: None,
             approximate: false,
+            together: false,
+            global: false,
             recover: Recover::None,
             include: Vec::new(),
             exclude: Vec::new(),

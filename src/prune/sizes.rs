@@ -122,6 +122,13 @@ fn origin(g: &Graph, op: OpId, slot: usize, e: usize, steps: usize) -> Option<Li
             let (start, _) = slice_range(g, maker)?;
             origin(g, maker, 0, start + e, steps)
         }
+        "Where" => {
+            let chosen = g.const_operand(maker, 0)?.raw()?;
+            let from = |n: usize| if n == 1 { 0 } else { e };
+            let slot = if *chosen.get(from(chosen.len()))? != 0 { 1 } else { 2 };
+            let n = vector_len(g, g.operand(maker, slot)?)?;
+            origin(g, maker, slot, from(n), steps)
+        }
         _ => None,
     }
 }

@@ -201,17 +201,37 @@ fn select(t: &Tensor, axis: usize, keep: &[u32]) -> Option<Tensor> {
         return None;
     }
     let inner = t.dims()[axis + 1..].iter().product::<usize>() * width;
-    let outer: usize = t.dims()[..axis].iter().product();
-    let mut bytes = Vec::with_capacity(outer * keep.len() * inner);
-    for o in 0..outer {
-        for &k in keep {
-            let at = (o * n + k as usize) * inner;
-            bytes.extend_from_slice(&raw[at..at + inner]);
+    let bytes = match inner {
+        1 => gather::<1>(raw, n, keep),
+        2 => gather::<2>(raw, n, keep),
+        4 => gather::<4>(raw, n, keep),
+        8 => gather::<8>(raw, n, keep),
+        36 => gather::<36>(raw, n, keep),
+        _ => {
+            let outer: usize = t.dims()[..axis].iter().product();
+            let mut bytes = Vec::with_capacity(outer * keep.len() * inner);
+            for o in 0..outer {
+                for &k in keep {
+                    let at = (o * n + k as usize) * inner;
+                    bytes.extend_from_slice(&raw[at..at + inner]);
+                }
+            }
+            bytes
         }
-    }
+    };
     let mut dims = t.dims().to_vec();
     dims[axis] = keep.len();
     Tensor::new(t.dtype(), dims, bytes.into()).ok()
+}
+
+/// The cells of `N` bytes with these indices in each row of `n` cells.
+fn gather<const N: usize>(raw: &[u8], n: usize, keep: &[u32]) -> Vec<u8> {
+    let mut out: Vec<[u8; N]> = Vec::with_capacity(raw.len() / (n * N).max(1) * keep.len());
+    for row in raw.chunks_exact((n * N).max(1)) {
+        let cells = row.as_chunks::<N>().0;
+        out.extend(keep.iter().map(|k| cells[*k as usize]));
+    }
+    out.into_flattened()
 }
 
 /// In each block of axis `part.rows`, the slices along `axis` that the block keeps.

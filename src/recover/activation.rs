@@ -16,6 +16,16 @@ pub(crate) enum Activation {
     Gelu,
 }
 
+/// The larger of two numbers that are no NaN, as one instruction.
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The smaller of two numbers that are no NaN, as one instruction.
+pub(super) fn smaller(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
 impl Activation {
     pub fn apply(self, x: f32) -> f32 {
         match self {
@@ -27,6 +37,16 @@ impl Activation {
             Activation::Swish => x / (1.0 + (-x).exp()),
             // Close enough to tell which errors matter; Hendrycks and Gimpel, arXiv 1606.08415.
             Activation::Gelu => x / (1.0 + (-1.702 * x).exp()),
+        }
+    }
+
+    /// Applies it to each element.
+    pub fn apply_to(self, xs: &mut [f32]) {
+        let all = xs.iter_mut();
+        match self {
+            Activation::Relu => all.for_each(|x| *x = larger(*x, 0.0)),
+            Activation::Clip(lo, hi) => all.for_each(|x| *x = smaller(larger(*x, lo), hi)),
+            _ => all.for_each(|x| *x = self.apply(*x)),
         }
     }
 

@@ -4,10 +4,12 @@
 //! others, arXiv 1707.06168), pulled towards the weights as they are; through an activation by
 //! alternating between an auxiliary argument and least squares (Zhang and others, arXiv 1411.4229).
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
-use super::linalg::{Cholesky, Mat};
+use super::linalg::Mat;
+use super::solve::{Cross, Normal, SHARE, Solver};
 
 /// How accuracy is won back after a cut, from unlabelled data and without training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub enum Recover {
     Reconstruct,
 }
 
-/// Samples of one group of a layer: what it reads and what it should give.
+/// Samples of one group of a layer: what it reads and what it should give. Rows lie end to end.
 #[derive(Clone, Copy)]
 pub(super) struct Problem<'a> {
     /// One row for each sample.
@@ -47,11 +49,11 @@ pub(super) struct Linear {
 
 /// Strengths of the pull towards the weights as they are, relative to the mean square of the inputs.
 const RIDGES: [f64; 3] = [1e-3, 1e-2, 1e-1];
-/// Rounds of reconstruction through an activation.
-const ROUNDS: usize = 10;
-/// How firmly the auxiliary argument is tied to the layer's result, in the first half of the rounds
-/// and in the second.
-const TIES: [f32; 2] = [0.01, 1.0];
+/// How firmly the auxiliary argument is tied to the layer's result, in each round of reconstruction
+/// through an activation.
+const TIES: [f32; 10] = [0.01, 0.01, 0.01, 0.01, 0.01, 1.0, 1.0, 1.0, 1.0, 1.0];
+/// The same when rows are added to those of a fit.
+const LAST_TIES: [f32; 3] = [1.0; 3];
 
 impl<'a> Problem<'a> {
     /// The layer fitted to all rows, by that variant of the method which, fitted to the rows before
@@ -80,13 +82,11 @@ impl<'a> Problem<'a> {
     }
 
     /// What the layer and the shortcut give together.
-    fn sum(&self, l: &Linear) -> Vec<f32> {
+    pub fn sum(&self, l: &Linear) -> Vec<f32> {
         let weights = Mat { rows: self.want.cols, ..Mat::new(&l.weights, self.inputs.cols) };
         let mut sum = self.inputs.times_transposed(weights, &l.bias);
         if let Some(s) = self.shortcut {
-            for (i, row) in sum.chunks_mut(s.cols.max(1)).enumerate() {
-                row.iter_mut().zip(s.row(i)).for_each(|(y, s)| *y += s);
-            }
+            sum.iter_mut().zip(s.flat()).for_each(|(y, s)| *y += s);
         }
         sum
     }
@@ -99,16 +99,22 @@ impl<'a> Problem<'a> {
 
     /// Squared error behind the activation, and the square of what is wanted there.
     pub fn errors(&self, l: &Linear) -> (f64, f64) {
-        let f = |x: f32| f64::from(self.activation.map_or(x, |a| a.apply(x)));
-        let (mut error, mut signal) = (0.0, 0.0);
-        for (i, row) in self.sum(l).chunks(self.want.cols.max(1)).enumerate() {
-            for (y, want) in row.iter().zip(self.want.row(i)) {
-                let want = f(*want);
-                error += (f(*y) - want).powi(2);
-                signal += want * want;
+        let part = |(ys, wants): (&mut [f32], &[f32])| {
+            let mut wants = wants.to_vec();
+            if let Some(a) = self.activation {
+                a.apply_to(ys);
+                a.apply_to(&mut wants);
             }
-        }
-        (error, signal)
+            let one = |(e, s): (f64, f64), (y, want): (&f32, &f32)| {
+                let (y, want) = (f64::from(*y), f64::from(*want));
+                (e + (y - want).powi(2), s + want * want)
+            };
+            ys.iter().zip(&wants).fold((0.0, 0.0), one)
+        };
+        let mut sum = self.sum(l);
+        let shares = sum.par_chunks_mut(SHARE).zip(self.want.flat().par_chunks(SHARE));
+        let parts: Vec<(f64, f64)> = shares.map(part).collect();
+        parts.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 
     fn better(&self, old: &Linear, new: Linear) -> bool {
@@ -166,134 +172,52 @@ impl<'a> Problem<'a> {
     }
 
     fn reconstruct(&self, train: &Problem, judge: &Problem, old: &Linear) -> Option<Linear> {
-        let judge = if judge.inputs.rows == 0 { train } else { judge };
-        let normal = Normal::of(train);
+        let (mut normal, mut cross) = (Normal::of(train), Cross::of(train, &train.wanted()));
+        let (rest, judge) = match judge.inputs.rows {
+            0 => (None, train),
+            _ => (Some(judge), judge),
+        };
         let mut best: Option<(f64, f64, Linear)> = None;
         for ridge in RIDGES {
             let Some(solver) = Solver::new(train, &normal, ridge, old) else { continue };
-            let linear = solver.solve(&train.without_shortcut(train.want));
+            let linear = solver.solve(&cross);
             let error = judge.error(&linear);
             if best.as_ref().is_none_or(|b| error < b.0) {
                 best = Some((error, ridge, linear));
             }
         }
         let (error, ridge, linear) = best?;
-        let rounds = self.activation.is_some() && {
-            let solver = Solver::new(train, &normal, ridge, old)?;
-            judge.error(&solver.rounds(linear)) < error
-        };
-        if !rounds && error >= judge.error(old) {
+        let mut through = None;
+        if self.activation.is_some() {
+            let found = Solver::new(train, &normal, ridge, old)?.rounds(linear, &TIES);
+            through = Some(found).filter(|l| judge.error(l) < error);
+        }
+        if through.is_none() && error >= judge.error(old) {
             return None;
         }
-        let solver = Solver::new(self, &Normal::of(self), ridge, old)?;
-        let linear = solver.solve(&self.without_shortcut(self.want));
-        Some(if rounds { solver.rounds(linear) } else { linear })
-    }
-
-    fn without_shortcut(&self, m: Mat) -> Vec<f32> {
-        let less = |(i, x): (usize, &f32)| match self.shortcut {
-            Some(s) => x - s.row(i / m.cols)[i % m.cols],
-            None => *x,
-        };
-        let all = (0..m.rows)
-            .flat_map(|i| m.row(i).iter().enumerate().map(move |(c, x)| (i * m.cols + c, x)));
-        all.map(less).collect()
-    }
-}
-
-/// Second moments of the inputs, about their means where there is a bias.
-struct Normal {
-    gram: Vec<f64>,
-    means: Vec<f64>,
-}
-
-impl Normal {
-    fn of(p: &Problem) -> Normal {
-        let (x, k) = (p.inputs, p.inputs.cols);
-        let mut gram = x.transposed_times(x);
-        let means = if p.biased { x.means() } else { vec![0.0; k] };
-        let n = x.rows as f64;
-        for (row, a) in gram.chunks_mut(k.max(1)).zip(&means) {
-            row.iter_mut().zip(&means).for_each(|(g, b)| *g -= n * a * b);
+        if let Some(rest) = rest {
+            normal.add(Normal::of(rest));
+            cross.add(Cross::of(rest, &rest.wanted()));
         }
-        Normal { gram, means }
-    }
-}
-
-/// Least squares with one matrix of inputs.
-struct Solver<'a> {
-    problem: &'a Problem<'a>,
-    means: Vec<f64>,
-    factor: Cholesky,
-    pull: f64,
-    old: &'a Linear,
-}
-
-impl<'a> Solver<'a> {
-    fn new(p: &'a Problem<'a>, normal: &Normal, ridge: f64, old: &'a Linear) -> Option<Solver<'a>> {
-        let k = p.inputs.cols;
-        let trace: f64 = (0..k).map(|i| normal.gram[i * k + i]).sum();
-        let pull = ridge * trace / k.max(1) as f64;
-        let mut gram = normal.gram.clone();
-        (0..k).for_each(|i| gram[i * k + i] += pull);
-        let factor = Cholesky::of(gram, k)?;
-        Some(Solver { problem: p, means: normal.means.clone(), factor, pull, old })
+        let solver = Solver::new(self, &normal, ridge, old)?;
+        Some(match through {
+            Some(l) => solver.rounds(l, &LAST_TIES),
+            None => solver.solve(&cross),
+        })
     }
 
-    /// The layer that gives `z` with the least squared error.
-    fn solve(&self, z: &[f32]) -> Linear {
-        let (p, k, m) = (self.problem, self.problem.inputs.cols, self.problem.want.cols);
-        let z = Mat::new(z, m);
-        let cross = p.inputs.transposed_times(z);
-        let mean = if p.biased { z.means() } else { vec![0.0; m] };
-        let n = p.inputs.rows as f64;
-        let mut rows = vec![0.0; m * k];
-        for (c, row) in rows.chunks_mut(k.max(1)).enumerate() {
-            for (i, v) in row.iter_mut().enumerate() {
-                let old = f64::from(self.old.weights[c * k + i]);
-                *v = cross[i * m + c] - n * self.means[i] * mean[c] + self.pull * old;
-            }
+    /// What the layer itself should give.
+    fn wanted(&self) -> Vec<f32> {
+        let mut out = self.want.flat().to_vec();
+        self.without_shortcut(&mut out);
+        out
+    }
+
+    pub fn without_shortcut(&self, sums: &mut [f32]) {
+        if let Some(s) = self.shortcut {
+            sums.iter_mut().zip(s.flat()).for_each(|(y, s)| *y -= s);
         }
-        self.factor.solve(&mut rows);
-        let offset = |row: &[f64]| row.iter().zip(&self.means).map(|(w, x)| w * x).sum::<f64>();
-        let bias = match p.biased {
-            true => rows.chunks(k.max(1)).zip(&mean).map(|(w, z)| (z - offset(w)) as f32).collect(),
-            false => self.old.bias.clone(),
-        };
-        Linear { weights: rows.iter().map(|w| *w as f32).collect(), bias }
     }
-
-    /// Fits behind the activation: the auxiliary argument lies where its own error and its distance
-    /// from the layer's result are least together.
-    fn rounds(&self, mut linear: Linear) -> Linear {
-        let p = self.problem;
-        let Some(activation) = p.activation else { return linear };
-        for round in 0..ROUNDS {
-            let tie = TIES[usize::from(round >= ROUNDS / 2)];
-            let mut z = p.sum(&linear);
-            for (i, row) in z.chunks_mut(p.want.cols.max(1)).enumerate() {
-                for (z, want) in row.iter_mut().zip(p.want.row(i)) {
-                    *z = auxiliary(activation, *want, *z, tie);
-                }
-            }
-            let z = p.without_shortcut(Mat::new(&z, p.want.cols));
-            linear = self.solve(&z);
-        }
-        linear
-    }
-}
-
-/// The argument `z` with the least `(f(want) − f(z))² + tie · (z − now)²`: exact for Relu, else the
-/// best of nine between `now` and `want`.
-fn auxiliary(f: Activation, want: f32, now: f32, tie: f32) -> f32 {
-    let goal = f.apply(want);
-    let cost = |z: f32| (goal - f.apply(z)).powi(2) + tie * (z - now).powi(2);
-    if f == Activation::Relu {
-        let (below, above) = (now.min(0.0), ((tie * now + goal) / (tie + 1.0)).max(0.0));
-        return if cost(below) < cost(above) { below } else { above };
-    }
-    let between = (0..=8u8).map(|t| now + (want - now) * f32::from(t) / 8.0);
-    between.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -349,16 +273,5 @@ mod tests {
         let through = relu.fit(Recover::Reconstruct, &old, 500);
         let (through, plain) = (relu.error(&through), relu.error(&plain));
         assert!(through < plain, "{through} {plain}");
-    }
-
-    #[test]
-    fn the_auxiliary_argument_is_no_worse_than_its_ends() {
-        for f in [Activation::Relu, Activation::HardSwish, Activation::Clip(0.0, 6.0)] {
-            for (want, now) in [(1.0, -1.0), (-2.0, 3.0), (-1.0, -4.0), (7.0, 9.0)] {
-                let cost = |z: f32| (f.apply(want) - f.apply(z)).powi(2) + 0.3 * (z - now).powi(2);
-                let z = auxiliary(f, want, now, 0.3);
-                assert!(cost(z) <= cost(now) && cost(z) <= cost(want), "{f:?} {want} {now}");
-            }
-        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Long sums run in single precision over 512 rows at most and in double precision beyond.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 /// Part of a row-major matrix: `rows` rows of `cols` elements that begin `stride` elements apart.
@@ -45,17 +47,37 @@ impl<'a> Mat<'a> {
         self.rows(i, self.rows - i)
     }
 
-    /// Mean of each column.
-    pub fn means(&self) -> Vec<f64> {
+    /// All elements of a matrix whose rows lie end to end.
+    pub fn flat(&self) -> &'a [f32] {
+        debug_assert_eq!(self.stride, self.cols);
+        &self.data[..self.rows * self.cols]
+    }
+
+    /// All elements, row after row; borrowed where they lie so.
+    pub fn packed(self) -> Cow<'a, [f32]> {
+        if self.stride == self.cols {
+            return Cow::Borrowed(&self.data[..self.rows * self.cols]);
+        }
+        let mut out = Vec::with_capacity(self.rows * self.cols);
+        (0..self.rows).for_each(|i| out.extend_from_slice(self.row(i)));
+        Cow::Owned(out)
+    }
+
+    /// Sum of each column.
+    pub fn sums(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.cols];
         for i in 0..self.rows {
             for (s, x) in sums.iter_mut().zip(self.row(i)) {
                 *s += f64::from(*x);
             }
         }
-        let n = self.rows.max(1) as f64;
-        sums.iter_mut().for_each(|s| *s /= n);
         sums
+    }
+
+    /// Mean of each column.
+    pub fn means(&self) -> Vec<f64> {
+        let n = self.rows.max(1) as f64;
+        self.sums().into_iter().map(|s| s / n).collect()
     }
 
     /// `selfᵀ · other`, `self.cols` rows of `other.cols`.
@@ -97,6 +119,21 @@ impl<'a> Mat<'a> {
     }
 }
 
+/// The elements of an `m × k` and a `k × n` matrix with these lengths of data and distances of rows
+/// and columns, and of their product with this distance of rows, lie inside the data; rows of the
+/// product do not overlap. No size is 0.
+fn within(
+    (m, k, n): (usize, usize, usize),
+    (a, ar, ac): (usize, usize, usize),
+    (b, br, bc): (usize, usize, usize),
+    (c, cr): (usize, usize),
+) -> bool {
+    (m - 1) * ar + (k - 1) * ac < a
+        && (k - 1) * br + (n - 1) * bc < b
+        && (m - 1) * cr + n <= c
+        && n <= cr
+}
+
 /// `c = a · b` for an `m × k` and a `k × n` matrix; data with the distances of rows and columns.
 fn gemm(
     (m, k, n): (usize, usize, usize),
@@ -111,10 +148,9 @@ fn gemm(
     if k == 0 {
         return c.fill(0.0);
     }
-    assert!((m - 1) * ar + (k - 1) * ac < a.len() && (k - 1) * br + (n - 1) * bc < b.len());
-    assert!((m - 1) * cr + n <= c.len() && n <= cr);
-    // SAFETY: the largest index into each slice lies inside it, as checked; `c` is exclusive and
-    // its rows do not overlap.
+    assert!(within((m, k, n), (a.len(), ar, ac), (b.len(), br, bc), (c.len(), cr)));
+    // SAFETY: the largest index into each slice lies inside it, as `within` says; `c` is exclusive
+    // and its rows do not overlap.
     unsafe {
         matrixmultiply::sgemm(
             m,
@@ -146,8 +182,7 @@ fn subtract_product(
     if m == 0 || n == 0 || k == 0 {
         return;
     }
-    assert!((m - 1) * ar + (k - 1) * ac < a.len() && (k - 1) * br + (n - 1) * bc < b.len());
-    assert!((m - 1) * cr + n <= c.len() && n <= cr);
+    assert!(within((m, k, n), (a.len(), ar, ac), (b.len(), br, bc), (c.len(), cr)));
     // SAFETY: as in `gemm`.
     unsafe {
         matrixmultiply::dgemm(

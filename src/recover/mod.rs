@@ -10,6 +10,7 @@ mod activation;
 mod fit;
 pub(crate) mod layer;
 pub(crate) mod linalg;
+mod solve;
 pub(crate) mod sparse;
 mod tape;
 
@@ -93,6 +94,8 @@ pub struct RecoveryReport {
 
 /// Rows of all targets that are held at once, in bytes.
 const TARGETS: usize = 1 << 29;
+/// Most elements of the inputs of one layer.
+const MAX_INPUTS: usize = 1 << 25;
 
 /// Fits the layers of `cut` to what the layers of the same ids in `original` give.
 ///
@@ -198,6 +201,12 @@ fn jobs_of(
     jobs
 }
 
+/// Rows that a layer is fitted to: many times its unknowns, as far as they fit into the memory.
+fn wanted_rows(fan_in: usize, groups: usize) -> usize {
+    let fitting = MAX_INPUTS / fan_in.saturating_mul(groups).max(1);
+    (32 * fan_in).clamp(16384, 65536).min(fitting.max(2 * fan_in))
+}
+
 /// What the original gives at the sampled places: for each job the rows of each sample.
 fn targets(original: &Model, jobs: &[Job], c: Calibration) -> Result<Vec<Vec<Rows>>, RecoverError> {
     let mut values: Vec<ValueId> = jobs.iter().map(|j| j.target.value).collect();
@@ -255,7 +264,7 @@ impl Job {
         let axis = cut.value(target.value).rank().map(|r| layer.channel_axis(r));
         let keep = axis.and_then(|a| kept.get(&(target.value, a)).cloned());
         let (channels, fan_in) = (layer.out_channels(cut)?, layer.fan_in(cut)?);
-        let rows = (32 * fan_in).clamp(16384, 65536).div_ceil(samples.max(1));
+        let rows = wanted_rows(fan_in, layer.groups).div_ceil(samples.max(1));
         Some(Job { layer, target, pattern: None, keep, channels, fan_in, rows, seed })
     }
 
@@ -335,12 +344,16 @@ impl Job {
         let weights = self.layer.weights(g).ok_or("its weight cannot be read")?;
         let bias = self.layer.bias_values(g, n).ok_or("its bias cannot be read")?;
         let each = n / groups;
+        let (inputs, want) = (Mat::new(&d.inputs, groups * k), Mat::new(&d.want, n));
+        let shortcut = has_shortcut.then(|| Mat::new(&d.shortcut, n));
         let one = |group: usize| {
             let (from, to) = (group * each, (group + 1) * each);
+            let (x, y) = (inputs.columns(group * k, k).packed(), want.columns(from, each).packed());
+            let s = shortcut.map(|s| s.columns(from, each).packed());
             let problem = Problem {
-                inputs: Mat::new(&d.inputs, groups * k).columns(group * k, k),
-                want: Mat::new(&d.want, n).columns(from, each),
-                shortcut: has_shortcut.then(|| Mat::new(&d.shortcut, n).columns(from, each)),
+                inputs: Mat { rows, ..Mat::new(&x, k) },
+                want: Mat { rows, ..Mat::new(&y, each) },
+                shortcut: s.as_ref().map(|s| Mat { rows, ..Mat::new(s, each) }),
                 activation: self.target.activation,
                 biased: self.layer.bias.is_some(),
             };

@@ -35,6 +35,15 @@ pub enum Data {
         /// Which norm.
         norm: &'static str,
     },
+    /// What is gained and what is left of the quality, one point for each model.
+    Curve {
+        /// What runs to the right, from 0 to 1.
+        x: &'static str,
+        /// What runs upwards.
+        y: &'static str,
+        /// The points from left to right, each with what it says when pointed at.
+        points: Vec<(f64, f64, String)>,
+    },
     /// Magnitudes of an activation.
     Histogram {
         /// Counts in equal bins from 0 to `amax`.
@@ -88,6 +97,7 @@ impl Chart {
             Data::Channels { before, kept, after, norm } => {
                 channels(&mut scene, before, kept, after, norm);
             }
+            Data::Curve { x, y, points } => curve(&mut scene, x, y, points),
             Data::Histogram { bins, amax, clip, clipped, method } => {
                 let line = format!(
                     "clip at {} by {method}: {} % of the elements beyond",
@@ -241,6 +251,36 @@ fn channels(scene: &mut Scene, before: &[f32], kept: &[bool], after: &[f32], nor
     }
 }
 
+fn curve(scene: &mut Scene, x: &str, y: &str, points: &[(f64, f64, String)]) {
+    let most = points.iter().map(|p| p.1).filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let (top, tall, right) = (30.0, 2.0 * PANEL, WIDTH - 20.0);
+    let step = nice_step(most, 4.0);
+    let end = (most / step).ceil().max(1.0) * step;
+    let at = |px: f64, py: f64| {
+        let share = (py / end).clamp(0.0, 1.0);
+        (LEFT + px.clamp(0.0, 1.0) * (right - LEFT), top + tall * (1.0 - share))
+    };
+    for i in 0..=(end / step).round() as usize {
+        let value = i as f64 * step;
+        let height = at(0.0, value).1;
+        scene.line(vec![(LEFT, height), (right, height)], Ink::Grid, false);
+        scene.text((LEFT - 8.0, height + 4.0), &short(value), 10, Anchor::End, Ink::Muted);
+    }
+    for i in 0..=4 {
+        let (place, _) = at(f64::from(i) / 4.0, 0.0);
+        let label = format!("{} %", 25 * i);
+        scene.text((place, top + tall + 15.0), &label, 10, Anchor::Middle, Ink::Muted);
+    }
+    scene.line(points.iter().map(|p| at(p.0, p.1)).collect(), Ink::After, false);
+    for (px, py, tip) in points {
+        let (left, height) = at(*px, *py);
+        scene.rects(vec![[left - 3.0, height - 3.0, 6.0, 6.0]], Ink::Mark, tip.clone());
+    }
+    scene.text((LEFT, 14.0), y, 12, Anchor::Start, Ink::Muted);
+    scene.text((WIDTH / 2.0, top + tall + 32.0), x, 10, Anchor::Middle, Ink::Muted);
+    scene.height = top + tall + 40.0;
+}
+
 fn histogram(scene: &mut Scene, bins: &[u64], amax: f64, clip: f64, line: &str) {
     // Counts span many powers of ten.
     let height = |n: &u64| ((*n as f64) + 1.0).log10() as f32;
@@ -330,6 +370,15 @@ mod tests {
         let scene = chart(data(4.0, 3.0));
         assert_eq!((bars(&scene, Ink::After), bars(&scene, Ink::Mark)), (3, 1));
         assert!(chart(data(0.0, 0.0)).to_svg(false).len() > 100);
+    }
+
+    #[test]
+    fn curves_mark_their_points() {
+        let points = vec![(0.25, 80.0, "a".to_owned()), (0.5, f64::NAN, "b".to_owned())];
+        let scene = chart(Data::Curve { x: "left", y: "agreement", points });
+        assert_eq!(bars(&scene, Ink::Mark), 2);
+        let empty = chart(Data::Curve { x: "left", y: "agreement", points: Vec::new() });
+        assert!(empty.height > 0.0);
     }
 
     #[test]

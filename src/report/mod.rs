@@ -5,6 +5,7 @@ mod bitmap;
 pub mod chart;
 mod cost;
 pub mod dot;
+pub mod groups;
 pub mod inspect;
 pub mod liveness;
 pub mod numbers;

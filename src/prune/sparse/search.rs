@@ -14,7 +14,7 @@ pub(super) struct Columns {
 }
 
 /// Blocks compared times rows in one sweep at most; columns are thinned out to fit.
-const EFFORT: usize = 1 << 23;
+const EFFORT: usize = 1 << 21;
 /// Sweeps at most.
 const SWEEPS: usize = 24;
 /// Sweeps go on while they gain this much of the sum.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ir::{Graph, Model, OpId};
 use crate::ops::{self, Quant};
-use crate::prune::{ChannelNorms, GroupSensitivity};
+use crate::prune::{ChannelNorms, CurvePoint, GroupSensitivity};
 use crate::quantize::{LayerNoise, TensorReport};
 use crate::report::chart::{Chart, Data, Row, Unit};
 use crate::report::inspect::{Layer, layers};
@@ -171,6 +171,25 @@ pub fn prune_sensitivity(groups: &[GroupSensitivity]) -> Option<Chart> {
         id: "sensitivity".to_owned(),
         title: "SQNR of the outputs with one group pruned, the most sensitive first".to_owned(),
         data: Data::Layers { unit: Unit::Decibels, rows },
+    })
+}
+
+/// What is left of the multiplications against how far the results agree, or where that is not known
+/// against the SQNR of the outputs; `None` without points.
+pub fn trade_off(points: &[CurvePoint]) -> Option<Chart> {
+    let agreement = points.iter().all(|p| p.agreement.is_some());
+    let y = if agreement { "agreement in percent" } else { "SQNR of the outputs in decibels" };
+    let one = |p: &CurvePoint| {
+        let quality = if agreement { 100.0 * p.agreement? } else { p.sqnr_db? };
+        let tip = format!("ratio {}: {:.1} % of the MACs, {quality:.1}", p.ratio, 100.0 * p.macs);
+        Some((p.macs, quality, tip))
+    };
+    let mut points: Vec<_> = points.iter().filter_map(one).collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    (!points.is_empty()).then(|| Chart {
+        id: "trade-off".to_owned(),
+        title: "What pruning leaves of the multiplications and of the results".to_owned(),
+        data: Data::Curve { x: "multiply-accumulates left", y, points },
     })
 }
 

@@ -6,7 +6,7 @@ mod tables;
 use std::fmt::Write as _;
 
 pub use charts::{
-    activations, by_layer, channels, narrowed, noise, prune_sensitivity, sensitivity,
+    activations, by_layer, channels, narrowed, noise, prune_sensitivity, sensitivity, trade_off,
 };
 
 use super::chart::{Chart, Data};
