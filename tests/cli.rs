@@ -311,3 +311,22 @@ fn inspect_reads_weights_and_ranges_when_asked() {
         assert!(text.contains(part), "{part} is missing from {text}");
     }
 }
+
+#[test]
+fn groups_and_trade_offs_are_drawn() {
+    let dir = Scratch::new();
+    let (groups, curve) = (dir.path("groups.svg"), dir.path("curve.png"));
+    let explain = ["prune", RESNET, "--explain-group", "*"];
+    let plot = format!("groups={groups}");
+    let found = json(&[&explain[..], &["--plot", &plot, "--json"]].concat());
+    assert!(found.as_array().is_some_and(|g| g.len() > 3), "{found}");
+    let svg = std::fs::read_to_string(&groups).expect("drawn");
+    assert!(svg.contains("channels") && svg.contains("left alone"));
+    fails(2, &[&explain[..], &["--plot", "macs=x.svg"]].concat());
+    let together = ["sensitivity", RESNET, "--prune", "--together", "--ratios", "0.2,0.4"];
+    let random = ["--random", "4", "--dim", "batch=1", "--plot", &curve, "--json"];
+    let found = json(&[&together[..], &random[..]].concat());
+    let points = found["points"].as_array().expect("points");
+    assert!(points.len() == 2 && points[0]["macs"].as_f64() > points[1]["macs"].as_f64());
+    assert!(std::fs::metadata(&curve).is_ok_and(|m| m.len() > 1000));
+}

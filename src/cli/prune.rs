@@ -1,6 +1,8 @@
 //! `lapidary prune`.
 
-use std::path::PathBuf;
+use std::path::Path;
+
+use anyhow::Context;
 
 use super::args::{check_new, load};
 use super::change::ChangeArgs;
@@ -22,12 +24,10 @@ pub(super) struct Args {
     /// Do not simplify first
     #[arg(long)]
     no_simplify: bool,
-    /// Lay open the groups with a layer or weight that matches, and do nothing
+    /// Lay open the groups with a layer or weight that matches, and do nothing; `--plot groups=FILE`
+    /// draws them
     #[arg(long, value_name = "GLOB")]
     explain_group: Option<String>,
-    /// With --explain-group, draw the groups into this .svg or .png file
-    #[arg(long, value_name = "FILE", requires = "explain_group")]
-    plot: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
@@ -44,10 +44,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 /// Prints, and draws, what groups are made of.
 fn explain(args: &Args, pattern: &str) -> anyhow::Result<Outcome> {
-    if let Some(file) = &args.plot {
+    let mut files = Vec::new();
+    for plot in &args.change.output.pictures.plot {
+        let file = plot.strip_prefix("groups=").map(Path::new);
+        let file = file.with_context(|| format!("--plot {plot}: write it as groups=FILE here"))?;
         check_new(file, args.change.output.force, "name another file")?;
         let known = file.extension().is_some_and(|e| e == "svg" || e == "png");
-        anyhow::ensure!(known, "--plot {}: pictures are written as .svg or .png", file.display());
+        anyhow::ensure!(known, "--plot {plot}: charts are written as .svg or .png");
+        files.push(file);
     }
     let mut model = load(&args.change.model)?;
     if !args.no_simplify {
@@ -55,7 +59,7 @@ fn explain(args: &Args, pattern: &str) -> anyhow::Result<Outcome> {
     }
     let found = Analysis::with(&model, args.options.approximate).explain(pattern)?;
     anyhow::ensure!(!found.is_empty(), "no group has a layer or weight that matches {pattern:?}");
-    if let Some(file) = &args.plot {
+    for file in files {
         onnx::write_whole(file, &groups::scene(&found).encode(file)?)?;
     }
     if args.change.output.json {
