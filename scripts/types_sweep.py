@@ -85,7 +85,7 @@ class Judge:
 
 def run(binary, model, mode, folder, judge):
     out = os.path.join(folder, "out.onnx")
-    arguments = [*MODES[mode][1:], "-o", out, "--force", "--quiet"]
+    arguments = [*MODES[mode][1:], "-o", out, "--force", "--quiet", "--no-verify"]
     command = [binary, MODES[mode][0], str(model), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -13,7 +13,8 @@ pub(super) struct Args {
     /// The model
     #[arg(required_unless_present = "explain")]
     model: Option<PathBuf>,
-    /// tensorrt (the newest), tensorrt-8.6, tensorrt-10, tensorrt-11 or onnxruntime-cpu
+    /// tensorrt (the newest), tensorrt-8.6, tensorrt-10, tensorrt-11, with -dla behind it for a DLA, or
+    /// onnxruntime-cpu
     #[arg(long, default_value = "tensorrt", value_name = "TARGET")]
     target: String,
     /// Print the page about a rule, or with `all` the list of them

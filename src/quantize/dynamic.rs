@@ -54,7 +54,7 @@ pub(super) fn quantize(
     }
     g.remove_dead(plan.weights.iter().map(|s| s.value).collect());
     Ok(QuantizeReport {
-        weighted_ops: decisions.iter().filter(|d| d.rule != "W5").count(),
+        weighted_ops: decisions.iter().filter(|d| d.weighted || d.quantized).count(),
         ops: decisions,
         quantized_ops: done,
         quantized_weights: done,

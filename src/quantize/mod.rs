@@ -195,7 +195,7 @@ fn quantize_static(
         ops: plan.decisions.clone(),
         others: plan.others.clone(),
         quantized_ops: plan.quantized_count(),
-        weighted_ops: plan.decisions.iter().filter(|d| d.rule != "W5").count(),
+        weighted_ops: plan.decisions.iter().filter(|d| d.weighted || d.quantized).count(),
         mac_share: None,
         bytes_before: cost::constant_bytes(&m.graph),
         ..QuantizeReport::default()

@@ -43,7 +43,7 @@ pub struct QuantizeReport {
     pub others: Vec<Decision>,
     /// Linear ops that compute on INT8.
     pub quantized_ops: usize,
-    /// All linear ops with a stored weight.
+    /// All linear ops with a stored weight, and products of attention that compute on INT8.
     pub weighted_ops: usize,
     /// Their share of the multiply-accumulates of all linear ops, dynamic sizes being
     /// those of the first sample; `None` where some stay unknown.

@@ -25,6 +25,8 @@ use crate::ir::Model;
 pub enum Target {
     /// A version of TensorRT.
     TensorRt(Version),
+    /// A version of TensorRT that builds for a deep learning accelerator (DLA) of Jetson or DRIVE.
+    Dla(Version),
     /// The CPU provider of ONNX Runtime.
     OnnxRuntimeCpu,
 }
@@ -35,7 +37,7 @@ pub enum ParseTargetError {
     /// No such runtime.
     #[error(
         "no target is called {0:?}; there are tensorrt, tensorrt-VERSION (such as tensorrt-8.6, \
-         tensorrt-10, tensorrt-11) and onnxruntime-cpu"
+         tensorrt-10, tensorrt-11, tensorrt-11-dla) and onnxruntime-cpu"
     )]
     Unknown(String),
     /// No such version.
@@ -49,7 +51,10 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Target, ParseTargetError> {
         match text.split_once('-') {
             None if text == "tensorrt" => Ok(Target::TensorRt(Version::default())),
-            Some(("tensorrt", version)) => Ok(Target::TensorRt(version.parse()?)),
+            Some(("tensorrt", version)) => Ok(match version.strip_suffix("-dla") {
+                Some(version) => Target::Dla(version.parse()?),
+                None => Target::TensorRt(version.parse()?),
+            }),
             Some(("onnxruntime", "cpu")) => Ok(Target::OnnxRuntimeCpu),
             _ => Err(ParseTargetError::Unknown(text.to_owned())),
         }
@@ -60,6 +65,7 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Target::TensorRt(version) => write!(f, "tensorrt-{version}"),
+            Target::Dla(version) => write!(f, "tensorrt-{version}-dla"),
             Target::OnnxRuntimeCpu => f.write_str("onnxruntime-cpu"),
         }
     }
@@ -72,6 +78,9 @@ pub fn check(m: &Model, target: Target) -> Vec<Finding> {
     crate::pass::infer_model(&mut m, &mut |_, _| {});
     let mut findings = match target {
         Target::TensorRt(version) => tensorrt::check(&m, version),
+        Target::Dla(version) => {
+            tensorrt::check(&m, version).into_iter().map(tensorrt::for_dla).collect()
+        }
         Target::OnnxRuntimeCpu => onnxruntime::check(&m),
     };
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));

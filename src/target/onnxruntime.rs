@@ -1,4 +1,4 @@
-//! R1, R2: what the CPU provider of ONNX Runtime takes.
+//! R1, R2, R3: what the CPU provider of ONNX Runtime takes, and what it makes of Q/DQ.
 //!
 //! `onnxruntime.tsv` lists its kernels (`scripts/onnxruntime_table.py` makes it): domain, operator,
 //! versions, element types of the first operand.
@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::Finding;
+use super::{Finding, Severity};
 use crate::ir::{DType, Graph, Model, OpId, opset_of};
 
 struct Kernel {
@@ -46,11 +46,32 @@ fn walk(m: &Model, g: &Graph, opset: i64, findings: &mut Vec<Finding>) {
     for op in g.order() {
         if m.function(g.op(op)).is_none() {
             findings.extend(kernel(m, g, op, opset));
+            findings.extend(odd_quantization(g, op));
         }
         for body in &g.op(op).bodies {
             walk(m, body, opset, findings);
         }
     }
+}
+
+/// R3: pairs that ONNX Runtime (1.32) optimizes to something else.
+fn odd_quantization(g: &Graph, op: OpId) -> Option<Finding> {
+    if !g.op(op).is("QuantizeLinear") {
+        return None;
+    }
+    let dtype = |i| g.operand(op, i).and_then(|v| g.value(v).dtype());
+    let before = g.operand(op, 0).and_then(|v| g.producer_op(v)).map(|op| g.op(op));
+    let why = match (dtype(1), dtype(2)) {
+        (Some(DType::F16), Some(d)) if d.is_int() => {
+            "a float16 scale: quantized biases get scales that underflow, Concat does not load"
+        }
+        (_, Some(DType::F8E4M3FN)) if before.is_some_and(|b| b.is("Clip") || b.is("Relu")) => {
+            "FP8 behind Clip or Relu does not load"
+        }
+        _ => return None,
+    };
+    let fix = "run it with graph optimizations off";
+    Some(Finding::error("R3", g.label(op), why, fix).rated(Severity::Warning))
 }
 
 fn kernel(m: &Model, g: &Graph, op: OpId, opset: i64) -> Option<Finding> {

@@ -217,6 +217,14 @@ pub static RULES: &[Rule] = &[
         page: "No kernel of the CPU provider takes this element type. float16 is cast to float32 \
             where a kernel is missing; other types are not.",
     },
+    Rule {
+        id: "R3",
+        title: "Q/DQ that ONNX Runtime optimizes to something else",
+        page: "ONNX Runtime quantizes biases with the product of two scales, which underflows where \
+            these are float16, and makes of Concat between pairs an operator that takes float32 scales \
+            only. Its rewriting of Clip and Relu in front of QuantizeLinear knows no FP8. Seen with \
+            version 1.32; with graph optimizations off such models run as they are meant.",
+    },
 ];
 
 #[cfg(test)]

@@ -250,6 +250,32 @@ fn t4_t5_attention_in_fp8_and_on_request_in_int8() {
 }
 
 #[test]
+fn attention_says_why_it_stays_float() {
+    let why = |text: &str, o: &QuantizeOptions| {
+        let m = model(text);
+        let plan = lapidary::quantize::plan(&m.graph, o).unwrap();
+        let label = m.graph.label(m.graph.producer_op(m.graph.find_value("qk").unwrap()).unwrap());
+        let d = plan.decisions.into_iter().find(|d| d.node == label).unwrap();
+        (d.rule, d.reason)
+    };
+    let asked = QuantizeOptions { attention: true, ..QuantizeOptions::default() };
+    let open = ATTENTION.replace("[2, 16, 64]", "[2, s, 64]");
+    let (rule, reason) = why(&open, &asked);
+    assert!(rule == "T4" && reason.contains("512"), "{reason}");
+    assert_eq!(why(&open, &QuantizeOptions::default()).0, "W5");
+    let cached = ATTENTION
+        .replace("x, float[64, 64] w0", "x, float[2, 4, 64] past, float[64, 64] w0")
+        .replace(
+            "kt = Transpose<perm = [0, 2, 1]>(k)",
+            "kc = Concat<axis = 1>(past, k)\nkt = Transpose<perm = [0, 2, 1]>(kc)",
+        )
+        .replace("o = MatMul(p, v)", "vc = Concat<axis = 1>(past, v)\no = MatMul(p, vc)");
+    assert_eq!(why(&cached, &asked).0, "T8");
+    let forced = QuantizeOptions { rules: vec!["-T8".into()], ..asked.clone() };
+    assert_eq!(why(&cached, &forced).0, "T4");
+}
+
+#[test]
 fn foreign_quantization_becomes_legal() {
     let text = "g (float[1, 16, 8, 8] x, float[16, 16, 3, 3] w0) => (float[1, 16, 6, 6] y)
     <float xs = {0.02}, uint8 xz = {128}, float ws = {0.004}, uint8 wz = {0}> {

@@ -113,6 +113,38 @@ fn precision_comes_from_flags_or_from_the_file() {
 }
 
 #[test]
+fn a_dla_takes_zero_points_with_a_flag_and_no_open_sizes() {
+    let asymmetric = QUANTIZED.replace("int8 z = {0}", "uint8 z = {3}");
+    let of = |text: &str, target| -> Vec<(&str, Severity)> {
+        findings(text, target).iter().map(|f| (f.id, f.severity)).collect()
+    };
+    let gpu = of(&asymmetric, "tensorrt-11");
+    let dla = of(&asymmetric, "tensorrt-11-dla");
+    for id in ["L1", "L2"] {
+        assert!(gpu.contains(&(id, Severity::Error)), "{gpu:?}");
+        assert!(dla.contains(&(id, Severity::Note)), "{dla:?}");
+    }
+    assert!(dla.iter().all(|f| f.1 == Severity::Note), "{dla:?}");
+    let open = QUANTIZED.replace("float[1, 2, 4, 4] x", "float[n, 2, 4, 4] x");
+    assert!(of(&open, "tensorrt-11").contains(&("S3", Severity::Note)));
+    assert!(of(&open, "tensorrt-11-dla").contains(&("S3", Severity::Error)));
+    let target: Target = "tensorrt-10.7-dla".parse().unwrap();
+    assert_eq!(target.to_string(), "tensorrt-10.7-dla");
+}
+
+#[test]
+fn float16_scales_are_no_good_for_onnx_runtime() {
+    let half = QUANTIZED
+        .replace("float[1, 2, 4, 4] x", "float16[1, 2, 4, 4] x")
+        .replace("float[1, 2, 4, 4] y", "float16[1, 2, 4, 4] y")
+        .replace("float s =", "float16 s =")
+        .replace("float[2] ws", "float16[2] ws")
+        .replace("\"\" : 17", "\"\" : 19");
+    let ids: Vec<&str> = findings(&half, "onnxruntime-cpu").iter().map(|f| f.id).collect();
+    assert_eq!(ids, ["R3"]);
+}
+
+#[test]
 fn sarif_names_the_rules_it_uses() {
     let bad = QUANTIZED.replace("int8 z = {0}", "int8 z = {3}");
     let log = sarif(std::path::Path::new("m.onnx"), &findings(&bad, "tensorrt"));

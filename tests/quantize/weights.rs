@@ -118,6 +118,23 @@ fn n13_first_and_last_on_request() {
 }
 
 #[test]
+fn n13_heads_are_no_layers_behind_a_residual_branch() {
+    let text = "g (float[n, s, 32] x, float[32, 32] w0, float[32, 64] w1, float[64, 32] w2, float[32] wg) => (float[n, s, 32] y) {
+        a = MatMul(x, w0)
+        b = Relu(a)
+        c = MatMul(b, w1)
+        d = Relu(c)
+        e = MatMul(d, w2)
+        f = Add(e, b)
+        y = LayerNormalization(f, wg)
+    }";
+    let o = QuantizeOptions { skip_head: true, ..options() };
+    assert_eq!(decision(text, &o, "e"), (false, "N13"));
+    assert_eq!(decision(text, &o, "c"), (true, "W4"));
+    assert_eq!(decision(text, &o, "a"), (true, "W4"), "only the shortcut leads around");
+}
+
+#[test]
 fn patterns_match_names_and_types() {
     let text = "g (float[n, 16, 8, 8] x, float[16, 16, 3, 3] w0, float[8, 16] w1) => (float[n, 16, 6, 6] y) {
         [\"head/conv\"] y = Conv(x, w0)

@@ -37,8 +37,8 @@ pub(super) fn apply(
             place(g, op, stored, o, plan);
         }
         let (rule, reason) = vetoed.unwrap_or_else(|| accepted(op, stored, g, o));
-        let op_type = g.op(op.op).full_type();
-        plan.decisions.push(Decision { node: g.label(op.op), op_type, quantized, rule, reason });
+        let (node, op_type, weighted) = (g.label(op.op), g.op(op.op).full_type(), is_layer(op));
+        plan.decisions.push(Decision { node, op_type, weighted, quantized, rule, reason });
     }
 }
 

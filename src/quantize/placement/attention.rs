@@ -12,6 +12,10 @@ use super::walk::{may_be_f32, unmoved};
 use super::{Decision, Plan, Rules};
 use crate::ir::{Graph, OpId, ValueId};
 
+const HEADS: &str = "its heads are not known to have 9 to 256 channels";
+const TOKENS: &str =
+    "its sequence is not known to be at most 512 long; --set-dim of `edit` fixes it";
+
 /// Plans pairs for every attention. `fp8` chooses the conditions.
 pub(super) fn apply(g: &Graph, plan: &mut Plan, rules: &Rules, fp8: bool) {
     let rule = if fp8 { "T5" } else { "T4" };
@@ -20,20 +24,23 @@ pub(super) fn apply(g: &Graph, plan: &mut Plan, rules: &Rules, fp8: bool) {
             whole(g, plan, rules, op, fp8);
         }
         let Some(a) = attention(g, op) else { continue };
-        let cached = rules.on("T8") && a.reads_cache(g);
-        let usable = |op: OpId| !plan.float.contains(&op);
-        let fits = [a.first, a.second].map(|op| !cached && usable(op) && a.fits(g, fp8, op));
-        let chosen = match fits {
-            [true, true] => vec![a.first, a.second],
-            [false, false] => continue,
-            _ if rules.on("T6") => {
-                let why = "the other product of its attention stays float";
-                decide(g, plan, if fits[0] { a.first } else { a.second }, false, "T6", why);
-                continue;
+        let refusals = [a.first, a.second].map(|op| match a.refused(g, fp8, op) {
+            _ if plan.float.contains(&op) => Some(("user", "excluded by pattern")),
+            _ if rules.on("T8") && a.reads_cache(g) => Some(("T8", "attention on a cache")),
+            why => why.map(|why| (rule, why)),
+        });
+        let both = rules.on("T6") && refusals.iter().any(Option::is_some);
+        let mut chosen = Vec::new();
+        for (product, why) in [a.first, a.second].into_iter().zip(refusals) {
+            match why {
+                Some((rule, why)) => decide(g, plan, product, false, rule, why),
+                None if both => {
+                    let why = "the other product of its attention stays float";
+                    decide(g, plan, product, false, "T6", why);
+                }
+                None => chosen.push(product),
             }
-            [true, false] => vec![a.first],
-            [false, true] => vec![a.second],
-        };
+        }
         for product in chosen {
             for slot in [0, 1] {
                 if let Some(v) = g.operand(product, slot) {
@@ -74,6 +81,7 @@ fn whole(g: &Graph, plan: &mut Plan, rules: &Rules, op: OpId, fp8: bool) {
     plan.others.push(Decision {
         node: g.label(op),
         op_type: g.op(op).full_type(),
+        weighted: false,
         quantized: why.is_none(),
         rule: if excluded { "user" } else { "T7" },
         reason: why.unwrap_or("query, key and value per tensor").to_owned(),
@@ -95,11 +103,11 @@ fn refused(g: &Graph, op: OpId, fp8: bool) -> Option<&'static str> {
     match fp8 {
         true => {
             let fits = size(0, 3).is_some_and(|h| h > 8 && h <= 256);
-            (!fits).then_some("its heads are not known to have 9 to 256 channels")
+            (!fits).then_some(HEADS)
         }
         false => {
             let fits = size(1, 2).is_some_and(|n| n <= 512);
-            (!fits).then_some("its sequence is not known to be at most 512 long")
+            (!fits).then_some(TOKENS)
         }
     }
 }
@@ -184,18 +192,25 @@ fn leads_to_product(g: &Graph, v: ValueId, depth: usize) -> bool {
 }
 
 impl Attention {
-    fn fits(&self, g: &Graph, fp8: bool, product: OpId) -> bool {
+    /// Why the product does not become one of 8 bits.
+    fn refused(&self, g: &Graph, fp8: bool, product: OpId) -> Option<&'static str> {
         let shape =
             |slot: usize| g.operand(self.first, slot).and_then(|v| g.value(v).shape().cloned());
-        let floats =
-            [0, 1].iter().all(|i| g.operand(product, *i).is_some_and(|v| may_be_f32(g, v)));
-        let (Some(q), Some(k)) = (shape(0), shape(1)) else { return false };
-        let head = q.last().and_then(|d| d.size());
-        let sequence = k.last().and_then(|d| d.size());
-        if fp8 {
-            return floats && head.is_some_and(|h| h > 8 && h <= 256);
+        let float = |i: &usize| g.operand(product, *i).is_some_and(|v| may_be_f32(g, v));
+        if ![0, 1].iter().all(float) {
+            return Some("it multiplies no float32");
         }
-        floats && sequence.is_some_and(|n| n <= 512)
+        let last = |slot| shape(slot).and_then(|s| s.last().and_then(|d| d.size()));
+        match fp8 {
+            true => {
+                let fits = last(0).is_some_and(|head| head > 8 && head <= 256);
+                (!fits).then_some(HEADS)
+            }
+            false => {
+                let fits = last(1).is_some_and(|tokens| tokens <= 512);
+                (!fits).then_some(TOKENS)
+            }
+        }
     }
 
     /// Keys or values are put together from an earlier run: an input of the graph, or an output.

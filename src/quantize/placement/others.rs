@@ -38,7 +38,8 @@ pub(super) fn apply(g: &Graph, rules: &Rules, plan: &mut Plan) {
         let op_type = g.op(op).full_type();
         let rule = if excluded { "user" } else { held.rule };
         let (node, reason) = (g.label(op), reason.to_owned());
-        plan.others.push(Decision { node, op_type, quantized, rule, reason });
+        let weighted = true;
+        plan.others.push(Decision { node, op_type, weighted, quantized, rule, reason });
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Decision {
     pub node: String,
     /// Its operator.
     pub op_type: String,
+    /// It reads a stored weight.
+    pub weighted: bool,
     /// It computes on INT8.
     pub quantized: bool,
     /// Id of the rule that decided.

@@ -130,7 +130,8 @@ pub(super) fn backbone(
     }
 }
 
-/// Linear ops with a stored weight that have no other one between them and an output.
+/// Linear ops with a stored weight that have no other one between them and an output, ways around a
+/// residual branch not counted.
 pub(super) fn heads(g: &Graph) -> BTreeSet<OpId> {
     let mut found = BTreeSet::new();
     let mut seen: BTreeSet<ValueId> = g.outputs().iter().copied().collect();
@@ -141,9 +142,32 @@ pub(super) fn heads(g: &Graph) -> BTreeSet<OpId> {
             found.insert(op);
             continue;
         }
-        stack.extend(g.reads(op).filter(|v| seen.insert(*v)));
+        let around = shortcut_of(g, op);
+        stack.extend(g.reads(op).filter(|v| Some(*v) != around && seen.insert(*v)));
     }
     found
+}
+
+/// The operand of an Add that the other one is computed from through a linear op.
+fn shortcut_of(g: &Graph, op: OpId) -> Option<ValueId> {
+    let (a, b) = (g.operand(op, 0)?, g.operand(op, 1)?);
+    if !g.op(op).is("Add") || a == b {
+        return None;
+    }
+    let around = |branch: ValueId, shortcut: ValueId| {
+        let before = ancestors(g, branch);
+        let linear = |v: &ValueId| {
+            g.producer_op(*v)
+                .and_then(|op| super::linear(g, op))
+                .is_some_and(|l| g.is_const(l.weight))
+        };
+        before.contains_key(&shortcut) && before.keys().any(linear)
+    };
+    match (around(a, b), around(b, a)) {
+        (true, false) => Some(b),
+        (false, true) => Some(a),
+        _ => None,
+    }
 }
 
 /// Follows data movement backwards from `value` to the value it moves.

@@ -129,7 +129,7 @@ pub(super) fn quantize(
     m.graph.remove_dead(plan.weights.iter().map(|s| s.value).collect());
     report.quantized_ops = targets.len() + per_channel.len();
     report.quantized_weights = report.quantized_ops + tables;
-    report.weighted_ops = decisions.iter().filter(|d| d.rule != "W5").count();
+    report.weighted_ops = decisions.iter().filter(|d| d.weighted || d.quantized).count();
     report.ops = decisions;
     report.bytes_after = cost::constant_bytes(&m.graph);
     if block.is_some_and(|b| b < 64) && o.profile == Profile::Tensorrt {

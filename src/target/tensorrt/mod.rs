@@ -28,6 +28,26 @@ pub(super) fn check(m: &Model, version: Version) -> Vec<Finding> {
     findings
 }
 
+/// A finding as a DLA sees it: UINT8 and zero points other than zero are taken with a flag, open sizes
+/// are not.
+pub(super) fn for_dla(f: Finding) -> Finding {
+    match f.id {
+        "L1" | "L2" if [qdq::NOT_ZERO, qdq::UINT8].contains(&&f.why[..]) => Finding {
+            severity: Severity::Note,
+            fix: "build with trtexec --uint8AsymmetricQuantizationDLA",
+            command: None,
+            ..f
+        },
+        "S3" => Finding {
+            severity: Severity::Error,
+            fix: "fix the sizes: a DLA takes none that are open",
+            command: Some("edit MODEL --set-dim NAME=SIZE"),
+            ..f
+        },
+        _ => f,
+    }
+}
+
 fn operator_set(m: &Model, version: Version, findings: &mut Vec<Finding>) {
     let (newest, lower) = match version {
         v if v.at_least(11, 0) => (25, "convert MODEL --opset 25"),

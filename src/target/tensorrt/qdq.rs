@@ -41,6 +41,11 @@ pub(super) const INTEGER_OPS: [&str; 7] = [
     "QLinearMul",
 ];
 
+/// What L1 says of a stored zero point.
+pub(super) const NOT_ZERO: &str = "the zero point is not zero";
+/// What L2 says of UINT8.
+pub(super) const UINT8: &str = "UINT8 is read as INT8";
+
 struct Check<'a> {
     g: &'a Graph,
     op: OpId,
@@ -121,13 +126,13 @@ impl Check<'_> {
         match self.constant(2) {
             None => self.found("L1", "the zero point is computed", "store the zero point"),
             Some(t) if t.raw().is_some_and(|raw| raw.iter().any(|b| *b != 0)) => {
-                self.found("L1", "the zero point is not zero", "quantize symmetrically");
+                self.found("L1", NOT_ZERO, "quantize symmetrically");
             }
             Some(_) => {}
         }
         use DType::{F4E2M1, F8E4M3FN, I4, I8, I32, U8};
         match dtype {
-            Some(U8) => self.found("L2", "UINT8 is read as INT8", "use INT8 with amax / 127"),
+            Some(U8) => self.found("L2", UINT8, "use INT8 with amax / 127"),
             Some(I32) => {} // L11 says it.
             Some(d) if ![I8, I4, F8E4M3FN, F4E2M1].contains(&d) => {
                 self.found("L2", format!("TensorRT has no {d}"), "use INT8");
