@@ -330,3 +330,32 @@ fn groups_and_trade_offs_are_drawn() {
     assert!(points.len() == 2 && points[0]["macs"].as_f64() > points[1]["macs"].as_f64());
     assert!(std::fs::metadata(&curve).is_ok_and(|m| m.len() > 1000));
 }
+
+#[test]
+fn convert_to_sixteen_bits() {
+    let dir = Scratch::new();
+    let out = dir.path("half.onnx");
+    let mut args = vec!["convert", RESNET, "--fp16", "-o", &out, "--json"];
+    args.extend(CALIBRATION);
+    let report = json(&args);
+    let bytes = |side: &str| report[side]["weight_bytes"].as_f64().expect("a number");
+    assert!(bytes("after") < 0.52 * bytes("before"));
+    assert_eq!(report["verification"]["interface"], Value::Array(vec![]), "inputs stay float32");
+    let both = fails(2, &["convert", RESNET, "--fp16", "--bf16", "-o", &out]);
+    assert!(both.contains("cannot be used with"), "{both}");
+    let none = fails(2, &["convert", RESNET, "-o", &dir.path("none.onnx")]);
+    assert!(none.contains("--fp16"), "{none}");
+}
+
+#[test]
+fn rules_are_explained() {
+    let said = |name: &str| {
+        let out = lapidary(&["explain", name]);
+        assert_eq!(out.status.code(), Some(0));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    assert!(said("w7").contains("without it (--rules -W7)"));
+    assert!(said("L5").contains("scale"));
+    assert!(said("rules").contains("T8"));
+    assert!(fails(2, &["explain", "W99"]).contains("explain rules"));
+}
