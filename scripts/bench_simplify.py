@@ -20,9 +20,11 @@ checker rejects it), needs operators of another domain, is a larger file (by mor
 ONNX Runtime (all optimizations, pair by pair against our result, by more than 3 %). The node table says which.
 
 With --out PREFIX the rows are written after each model; --resume reads them and goes on with the models that lack.
+With --times nothing is judged: for timing again what was judged before.
 
 --latency runs original and result in ONNX Runtime with all its optimizations on and one thread, pair by pair, and
-reports the median of the pairs' ratios: below 1, the result is faster.
+reports the median of the pairs' ratios: below 1, the result is faster. What counts is the processor time of a run, which
+for one thread is its latency on an idle machine.
 """
 import argparse
 import json
@@ -109,21 +111,27 @@ def domains(model):
     return {opset.domain or "ai.onnx" for opset in model.opset_import}
 
 
-def judge(model, before, out):
-    """The columns that come from reading and running a result."""
+def judge(model, before, out, run):
+    """The columns that come from reading a result and, where it is to be run, from the checker and from running it."""
     result = onnx.load(out, load_external_data=False)
-    error = checker_error(out)
     used = {node.domain or "ai.onnx" for node in result.graph.node}
-    return {
+    read = {
         "nodes_out": count_nodes(result.graph),
         "bytes_out": file_bytes(out),
         "domains": " ".join(sorted(used - domains(before))),
+        "checker": "ok",
+        "agreement": "not judged",
+    }
+    if not run:
+        return read
+    error = checker_error(out)
+    return read | {
         "checker": f"INVALID {error[:80]}" if error and not checker_error(model) else "ok",
         "agreement": agreement(model, out),
     }
 
 
-def measure(model, tools, rounds, slow, timeout):
+def measure(model, tools, rounds, slow, timeout, judged):
     """One row for each tool. One that failed, or took more than `slow` seconds, is not run again."""
     before = onnx.load(model, load_external_data=False)
     runs = {name: [] for name in tools}
@@ -160,11 +168,12 @@ def measure(model, tools, rounds, slow, timeout):
                 "latency": None,
             }
             if past[-1].status == 0 and Path(outs[name]).exists():
-                row |= judge(model, before, outs[name])
+                row |= judge(model, before, outs[name], judged)
             rows.append(row)
         ours = next((row for row in rows if row["tool"] == OURS and good(row)), None)
         for row in rows:
-            if ours and is_peer(row["tool"]) and acceptable(row, ours) and row["nodes_out"] < ours["nodes_out"]:
+            fewer = judged and ours and acceptable(row, ours) and row["nodes_out"] < ours["nodes_out"]
+            if fewer and is_peer(row["tool"]):
                 pair = latency_of(model, (outs[OURS], outs[row["tool"]]), 3)
                 row["latency"] = pair.get("ratio")
             say("  ".join(f"{k}={v}" for k, v in row.items()))
@@ -268,7 +277,7 @@ def print_report(rows, names):
     print(node_table(rows, names), end="\n\n")
     print(ratio_table(rows, "bytes_out", names))
     for row in rows:
-        if not good(row) or row["agreement"] != "ok":
+        if not good(row) or row["agreement"] not in ("ok", "not judged"):
             print(f"{row['model']}: {row['tool']}: checker {row['checker']}, {row['agreement']}")
 
 
@@ -276,9 +285,9 @@ def print_report(rows, names):
 
 
 def timed(runner, inputs):
-    started = time.perf_counter()
+    started = time.process_time()
     runner.run(None, inputs)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def latency(binary, model, seconds, timeout):
@@ -339,6 +348,7 @@ def parse_args():
     parser.add_argument("--tools", default="", metavar="REGEX", help="only those whose name matches")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--slow", type=float, default=60, metavar="SECONDS", help="run once what takes more than this")
+    parser.add_argument("--times", action="store_true", help="measure only: results are neither checked nor run")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     parser.add_argument("--latency", action="store_true", help="measure latency of original and result instead")
     parser.add_argument("--seconds", type=float, default=5, help="with --latency: how long each model is run")
@@ -367,7 +377,7 @@ def main():
             rows.append(latency(args.lapidary, model, args.seconds, args.timeout))
             say(rows[-1])
         else:
-            rows += measure(model, tools, args.rounds, args.slow, args.timeout)
+            rows += measure(model, tools, args.rounds, args.slow, args.timeout, not args.times)
         if args.out:
             write_rows(args.out, rows)
     if args.latency:

@@ -11,7 +11,9 @@
 //!
 //! ## When it applies
 //! The integers are constant and of 8 bits; the scale is constant, positive, a single number or one
-//! for each index of one axis; nothing else reads the Cast.
+//! for each index of one axis; nothing else reads the Cast, and no MatMul or Gemm the result:
+//! runtimes compute float weights before they run, but keep dequantized ones in products that are
+//! slower then.
 //!
 //! ## What it preserves
 //! The integers, so the file does not grow, and the name of the result.
@@ -73,6 +75,10 @@ impl Rewrite for FuseDequantize {
             }
             _ => return Err("the scale does not follow one axis".into()),
         };
+        let multiplies = |op: OpId| g.op(op).is("MatMul") || g.op(op).is("Gemm");
+        if g.uses(result(g, at)?).iter().any(|(op, _)| multiplies(*op)) {
+            return Err("a product reads the result".into());
+        }
         let mut patch = Patch::at(at);
         let data = scale.reshaped(dims).ok_or("the scale does not fit")?;
         let constant = operand(g, at, 1 - pair.slot)?;
