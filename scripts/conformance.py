@@ -291,15 +291,17 @@ def load_values(folder, stem, declared):
     return {v.name: load_value(f, v.type) for f, v in zip(files, declared) if f.exists()}
 
 
-def random_value(value, model_name, rng, empty):
+def random_value(value, model_name, rng, empty, named):
     """A seeded input: unknown dimensions become 1 (batch), 64 (images) or 16; integers stay small, to be in range.
 
-    A size of zero is one if `empty`; exporters also write it for a size that they do not know.
+    A size of zero is one if `empty`; exporters also write it for a size that they do not know. Dimensions of one name
+    have one size in all inputs, which `named` keeps.
     """
     tensor = value.type.tensor_type
     dims = tensor.shape.dim
     guesses = [1] + [64 if len(dims) >= 4 else 16] * len(dims)
     known = [d.dim_value > 0 or (empty and d.HasField("dim_value")) for d in dims]
+    guesses = [named.setdefault(d.dim_param or object(), guess) for d, guess in zip(dims, guesses)]
     shape = [d.dim_value if k else guess for d, k, guess in zip(dims, known, guesses)]
     for model_pattern, input_pattern, known in INPUT_SHAPES:
         if re.search(model_pattern, model_name) and re.fullmatch(input_pattern, value.name):
@@ -324,7 +326,8 @@ def make_inputs(case, model):
         return load_values(case.data, "input", declared)
     rng = np.random.default_rng(0)
     empty = case.name.startswith("passes/")
-    return {value.name: random_value(value, case.model, rng, empty) for value in declared}
+    named = {}
+    return {value.name: random_value(value, case.model, rng, empty, named) for value in declared}
 
 
 # ---- running models ------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 #[path = "cli/gate.rs"]
 mod gate;
+#[path = "cli/surgery.rs"]
+mod surgery;
 #[path = "cli/trtexec.rs"]
 mod trtexec;
 

@@ -76,21 +76,6 @@ impl Graph {
         id
     }
 
-    /// Connects outer value `outer` with value `inner` of body `body` of `op`.
-    pub fn add_capture(&mut self, op: OpId, body: usize, inner: ValueId, outer: ValueId) {
-        let (ty, data) = (self.value(outer).ty.clone(), self.const_tensor(outer).cloned());
-        let node = self.op_mut(op);
-        node.captures.push((body, inner));
-        let slot = Slot::Capture(slot_index(node.captures.len() - 1));
-        let graph = &mut node.bodies[body];
-        graph.value_mut_quiet(inner).ty = ty;
-        if let Some(data) = data {
-            graph.set_data(inner, data);
-        }
-        self.g.add_edge(outer.index, op.index, slot);
-        self.touch(op);
-    }
-
     /// Removes an op. Results that nothing reads and that are no graph outputs go with it; the
     /// others stay, without a producer.
     pub fn remove_op(&mut self, op: OpId) {
@@ -308,73 +293,6 @@ impl Graph {
         &mut self.op_mut(op).bodies
     }
 
-    /// Drops capture slots whose inner value nothing reads any more.
-    pub fn prune_captures(&mut self, op: OpId) {
-        let node = self.op(op);
-        let dead = |(body, inner): &(usize, ValueId)| node.bodies[*body].is_unused(*inner);
-        if !node.captures.iter().any(dead) {
-            return;
-        }
-        let outer = self.captures(op);
-        let node = self.op_mut(op);
-        let pairs: Vec<_> = std::mem::take(&mut node.captures).into_iter().zip(outer).collect();
-        let mut kept = Vec::new();
-        for ((body, inner), outer) in pairs {
-            if node.bodies[body].is_unused(inner) {
-                node.bodies[body].value_mut_quiet(inner).is_capture = false;
-                node.bodies[body].remove_value_if_unused(inner);
-            } else {
-                node.captures.push((body, inner));
-                kept.push(outer);
-            }
-        }
-        while let Some(edge) = self
-            .g
-            .edges_directed(op.index, Incoming)
-            .find(|e| matches!(e.weight(), Slot::Capture(_)))
-            .map(|e| e.id())
-        {
-            let from = self.g.edge_endpoints(edge).map(|e| self.value_at(e.0));
-            self.g.remove_edge(edge);
-            if let Some(v) = from {
-                self.touch_producer(v);
-            }
-        }
-        for (k, v) in kept.into_iter().enumerate() {
-            self.g.add_edge(v.index, op.index, Slot::Capture(slot_index(k)));
-        }
-        self.touch(op);
-    }
-
-    /// Copies type, symbolic elements and data of every captured value into the bodies of `op`.
-    pub fn refresh_captures(&mut self, op: OpId) {
-        for k in 0..self.op(op).captures.len() {
-            self.refresh_capture(op, k);
-        }
-    }
-
-    fn refresh_capture(&mut self, op: OpId, k: usize) {
-        let Some(outer) = self.capture(op, k) else { return };
-        let data = self.const_tensor(outer).cloned();
-        let v = self.value(outer);
-        let (ty, sym) = (v.ty.clone(), v.sym.clone());
-        let node = self.op_mut(op);
-        let (body, inner) = node.captures[k];
-        let graph = &mut node.bodies[body];
-        if !graph.has_value(inner) {
-            return;
-        }
-        let v = graph.value_mut_quiet(inner);
-        (v.ty, v.sym) = (ty, sym);
-        match data {
-            Some(data) if !v.data.as_ref().is_some_and(|d| d.same_storage(&data)) => {
-                graph.set_data(inner, data);
-            }
-            Some(_) => {}
-            None => v.data = None,
-        }
-    }
-
     /// Ops that edits since the last call touched, each once, oldest first; gone ones left out.
     pub fn take_touched(&mut self) -> Vec<OpId> {
         let mut touched = std::mem::take(&mut self.touched);
@@ -396,7 +314,7 @@ impl Graph {
         }
     }
 
-    fn value_mut_quiet(&mut self, id: ValueId) -> &mut Value {
+    pub(super) fn value_mut_quiet(&mut self, id: ValueId) -> &mut Value {
         match &mut self.g[id.index] {
             Node::Value(birth, value) if *birth == id.birth => value,
             _ => panic!("invariant: value is alive"),
@@ -407,12 +325,12 @@ impl Graph {
         self.g.edges_directed(op.index, dir).find(|e| *e.weight() == slot).map(|e| e.id())
     }
 
-    fn touch(&mut self, op: OpId) {
+    pub(super) fn touch(&mut self, op: OpId) {
         self.revision += 1;
         self.touched.push(op);
     }
 
-    fn touch_producer(&mut self, value: ValueId) {
+    pub(super) fn touch_producer(&mut self, value: ValueId) {
         if let Some(op) = self.producer_op(value) {
             self.touched.push(op);
         }
@@ -428,6 +346,6 @@ impl Graph {
     }
 }
 
-fn slot_index(i: usize) -> u32 {
+pub(super) fn slot_index(i: usize) -> u32 {
     u32::try_from(i).expect("invariant: fewer than 2^32 slots")
 }

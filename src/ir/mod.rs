@@ -14,6 +14,7 @@
 
 mod attr;
 mod buffer;
+mod capture;
 mod check;
 mod dtype;
 mod edit;

@@ -13,6 +13,7 @@ pub use driver::run_rewrites;
 pub use hashes::Hashes;
 pub use infer::{infer_graph, infer_model, infer_op};
 pub use pipeline::{Selection, all_passes, find_pass, simplify};
+pub(crate) use visit::visit_model_and_tell;
 pub use visit::{visit_graphs, visit_model};
 
 pub use crate::ir::Miss;

@@ -138,6 +138,7 @@ static BETWEEN: &[&dyn Pass] = &[
 /// left next to theirs.
 static LATE: &[&dyn Rewrite] = &[
     &merge_factors::MergeFactors,
+    &unflatten_matmuls::UnflattenMatmuls,
     &fuse_slices::FuseSlices,
     &fuse_gathers::FuseGathers,
     &flatten_matmuls::FlattenMatmuls,

@@ -10,6 +10,11 @@ pub(super) fn body_index(g: &Graph, op: OpId, attr: &str) -> Option<usize> {
     }
 }
 
+/// Ops of the graph that have bodies.
+pub(super) fn holders(g: &Graph) -> Vec<OpId> {
+    g.ops().filter(|op| !g.op(*op).bodies.is_empty()).collect()
+}
+
 /// Pairs of what a body captures: the value inside, and outside.
 pub(super) fn captured(g: &Graph, op: OpId, body: usize) -> Vec<(ValueId, ValueId)> {
     let captures = g.op(op).captures.iter().zip(g.captures(op));

@@ -78,11 +78,13 @@ fn wanted(
         if elements.contains(&Dim::Known(0)) && allow_zero {
             return Err("the result is empty".into());
         }
-        let has_hole = elements.contains(&Dim::Known(-1));
+        let size = |i: usize| to.and_then(|t| t[i].known()).filter(|&n| n > 0);
+        let is_hole = |i: usize| elements[i] == Dim::Known(-1) && size(i).is_none();
+        let has_hole = (0..elements.len()).any(is_hole);
         let mut sizes = Vec::with_capacity(elements.len());
         for (i, e) in elements.iter().enumerate() {
             let kept = from.and_then(|f| f.get(i)).is_some_and(|f| f.same(e));
-            let result = to.and_then(|t| t[i].known()).filter(|&n| n > 0);
+            let result = size(i);
             sizes.push(match (e, result) {
                 (Dim::Known(n), None) => *n,
                 (_, Some(n)) => n,

@@ -19,7 +19,7 @@
 //! ## Limits
 //! Needs opset 10, where the bounds became operands. Slices that leave gaps or overlap stay.
 
-use super::pattern::{ints_at, operand, result};
+use super::pattern::{bounds_are_operands, ints_at, operand, result};
 use crate::ir::{Graph, Miss, Op, OpId, Patch, Ref, Slot, Tensor, ValueId};
 use crate::ops::normalize_axis;
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
@@ -46,9 +46,7 @@ impl Rewrite for FuseSlices {
     }
 
     fn plan(&self, g: &Graph, at: OpId, site: &Site) -> Result<Patch, Miss> {
-        if site.opset < 10 {
-            return Err("before opset 10 the bounds are attributes".into());
-        }
+        bounds_are_operands(site)?;
         let x = operand(g, at, 0)?;
         let (axis, first, _) = piece(g, at).ok_or("it cuts more than one piece of one axis")?;
         if first != 0 {

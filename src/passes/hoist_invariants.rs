@@ -22,7 +22,7 @@
 //! Ops that make an output of the body, and ops with bodies of their own, stay. Nothing is moved out of
 //! the branches of an If, of which only one runs.
 
-use super::bodies::{capture, captured, states, trips};
+use super::bodies::{capture, captured, holders, states, trips};
 use crate::ir::{Graph, Model, OpId, Value, ValueId};
 use crate::ops;
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
@@ -43,8 +43,7 @@ impl Pass for HoistInvariants {
 
     fn run(&self, model: &mut Model, _: &mut Cx) -> Result<(), PassError> {
         visit_model(model, &mut |g, opset| {
-            let holders: Vec<OpId> = g.ops().filter(|op| !g.op(*op).bodies.is_empty()).collect();
-            for op in holders {
+            for op in holders(g) {
                 let Some(states) = states(g, op, opset) else { continue };
                 if trips(g, op, &states).some {
                     hoist_all(g, op, states.body);

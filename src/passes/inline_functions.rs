@@ -24,7 +24,7 @@
 //! model, where a subgraph is passed as an attribute, or where functions call each other in circles.
 
 use crate::ir::{
-    Attr, AttrValue, Function, Graph, Model, Op, OpId, Slot, for_each_graph, opset_of,
+    Attr, AttrValue, Function, Graph, Model, Op, OpId, Slot, ValueId, for_each_graph, opset_of,
 };
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_graphs};
 
@@ -55,6 +55,30 @@ impl Pass for InlineFunctions {
 /// Inlines all calls of local functions. Returns how many.
 pub fn inline_functions(m: &mut Model) -> usize {
     inline_those(m, &|_| true)
+}
+
+/// Infers the types of values of the main graph that calls of local functions make, and of what
+/// follows from these.
+pub(crate) fn infer_through_calls(m: &mut Model) {
+    if m.functions.is_empty() {
+        return;
+    }
+    let mut inlined = m.clone();
+    inline_functions(&mut inlined);
+    crate::pass::infer_model(&mut inlined, &mut |_, _| {});
+    let g = &mut m.graph;
+    let open = |v: &ValueId| {
+        g.value(*v)
+            .ty
+            .as_ref()
+            .is_none_or(|t| g.value(*v).rank().is_none() && t.as_tensor().is_some())
+    };
+    for v in g.values().filter(open).collect::<Vec<_>>() {
+        let known = inlined.graph.find_value(g.value(v).name());
+        if let Some(ty) = known.and_then(|known| inlined.graph.value(known).ty.clone()) {
+            g.facts_mut(v).ty = Some(ty);
+        }
+    }
 }
 
 /// Inlines the calls of those local functions. Returns how many.

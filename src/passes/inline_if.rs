@@ -21,7 +21,8 @@
 //! ## Limits
 //! A branch that hands out an outer value, a constant or the same value twice as a graph output gets
 //! an Identity for it. Branches are compared op by op in their order, and not when they hold an If
-//! or a loop.
+//! or a loop. Inside a body that may never run, an If stays where the branch taken gives a rank that
+//! a reader contradicts: a runtime would refuse the model, and not only that body.
 
 use std::collections::HashMap;
 
@@ -29,7 +30,7 @@ use super::bodies::{body_index, captured, truth};
 use super::merge_common::same_attrs;
 use crate::ir::{DType, Graph, Model, OpId, Tensor, ValueId};
 use crate::ops;
-use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
+use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, infer_graph, visit_model_and_tell};
 
 pub(crate) struct InlineIf;
 
@@ -46,12 +47,15 @@ impl Pass for InlineIf {
     }
 
     fn run(&self, model: &mut Model, _: &mut Cx) -> Result<(), PassError> {
-        visit_model(model, &mut |g, _| inline(g));
+        visit_model_and_tell(model, &mut |g, opset, is_body| {
+            inline(g, Some(opset).filter(|_| is_body));
+        });
         Ok(())
     }
 }
 
-fn inline(g: &mut Graph) {
+/// `within` is the operator set of a body that may never run.
+fn inline(g: &mut Graph, within: Option<i64>) {
     let ifs: Vec<OpId> = g.ops().filter(|op| g.op(*op).is("If")).collect();
     for op in ifs {
         let branches = [body_index(g, op, "then_branch"), body_index(g, op, "else_branch")];
@@ -69,10 +73,33 @@ fn inline(g: &mut Graph) {
                 continue;
             }
         };
-        if g.op(op).bodies[taken].outputs().len() >= g.op(op).result_count() {
+        let contradicts =
+            || within.is_some_and(|v| contradicts(g, op, [taken, yes + no - taken], v));
+        if g.op(op).bodies[taken].outputs().len() >= g.op(op).result_count() && !contradicts() {
             g.inline_body(op, taken, &[]);
         }
     }
+}
+
+/// Ops around the If contradict the rank that the first of its two branches gives, and the other
+/// does not.
+fn contradicts(g: &Graph, op: OpId, [taken, other]: [usize; 2], opset: i64) -> bool {
+    let ranks = |branch: usize| -> Vec<Option<usize>> {
+        let body = &g.op(op).bodies[branch];
+        body.outputs().iter().map(|v| body.value(*v).rank()).collect()
+    };
+    let (a, b) = (ranks(taken), ranks(other));
+    if a == b && a.iter().all(Option::is_some) {
+        return false;
+    }
+    let contradictions = |g: &mut Graph| {
+        let mut count = 0;
+        infer_graph(g, opset, &mut |_, _| count += 1);
+        count
+    };
+    let (mut before, mut after) = (g.clone(), g.clone());
+    after.inline_body(op, taken, &[]);
+    contradictions(&mut after) > contradictions(&mut before)
 }
 
 /// Makes a constant of the condition where the branch reads it.

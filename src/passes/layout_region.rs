@@ -110,6 +110,17 @@ pub(super) struct Region {
 }
 
 impl Region {
+    /// Ops around the region that it does not hold, other than Transposes.
+    pub(super) fn ends(&self, g: &Graph) -> Vec<OpId> {
+        let mut seen: HashSet<OpId> = self.ops.iter().map(|(op, _)| *op).collect();
+        let beside = |f: &Flow| {
+            let readers = g.uses(f.value).into_iter().map(|(op, _)| op);
+            g.producer_op(f.value).into_iter().chain(readers).collect::<Vec<_>>()
+        };
+        let beside = self.flows.iter().flat_map(beside);
+        beside.filter(|op| seen.insert(*op) && !g.op(*op).is("Transpose")).collect()
+    }
+
     /// Everything that follows from storing `seed` as `layout`.
     pub(super) fn grow(g: &Graph, opset: i64, seed: ValueId, layout: Perm) -> Region {
         let mut growth = Growth { g, opset, layouts: HashMap::new(), order: vec![], ops: vec![] };

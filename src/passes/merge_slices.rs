@@ -20,7 +20,7 @@
 //! ## Limits
 //! Needs opset 10, where the bounds became operands.
 
-use super::pattern::{ints_at, maker, operand, result};
+use super::pattern::{bounds_are_operands, ints_at, maker, operand, result};
 use crate::ir::{Dim, Graph, Miss, OpId, Patch, Ref, Slot, Tensor};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
@@ -43,9 +43,7 @@ impl Rewrite for MergeSlices {
     }
 
     fn plan(&self, g: &Graph, at: OpId, site: &Site) -> Result<Patch, Miss> {
-        if site.opset < 10 {
-            return Err("before opset 10 the bounds are attributes".into());
-        }
+        bounds_are_operands(site)?;
         let middle = operand(g, at, 0)?;
         let before = maker(g, middle, "Slice").ok_or("no Slice before it")?;
         let slices = |(op, slot): (OpId, Slot)| g.op(op).is("Slice") && slot == Slot::Operand(0);

@@ -85,4 +85,5 @@ pub(crate) mod move_transposes;
 pub(crate) mod narrow_concat;
 pub(crate) mod remove_dead;
 pub(crate) mod trim_bodies;
+pub(crate) mod unflatten_matmuls;
 pub(crate) mod unroll_loops;

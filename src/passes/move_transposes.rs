@@ -28,11 +28,11 @@
 //! An op stays when it treats its axes in a way that the table does not know. Symbols count as 64
 //! when sizes are compared. Nothing moves between a QuantizeLinear and what reads it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::layout::{Perm, composed, inverse, is_identity, permutation, permuted_operand};
 use super::layout_region::{Flow, Region, Source};
-use crate::ir::{Graph, Model, Op, OpId, Patch, Ref, Type, ValueId};
+use crate::ir::{Graph, Miss, Model, Op, OpId, Patch, Ref, Type, ValueId};
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
 
 pub(crate) struct MoveTransposes;
@@ -50,7 +50,13 @@ impl Pass for MoveTransposes {
     }
 
     fn run(&self, model: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
-        visit_model(model, &mut |g, opset| run(g, opset, &mut cx.room));
+        let mut misses = Vec::new();
+        visit_model(model, &mut |g, opset| {
+            let stayed = run(g, opset, &mut cx.room, cx.explain);
+            let why = |(op, why): (OpId, String)| (INFO.name, g.label(op), Miss::from(why));
+            misses.extend(stayed.into_iter().map(why));
+        });
+        cx.misses.append(&mut misses);
         Ok(())
     }
 }
@@ -58,22 +64,28 @@ impl Pass for MoveTransposes {
 /// Growth that is no reason to refuse a change.
 const SMALL: i64 = 128;
 
-fn run(g: &mut Graph, opset: i64, room: &mut i64) {
+/// Moves what pays. With `explain`, returns Transposes that stay, and why.
+fn run(g: &mut Graph, opset: i64, room: &mut i64, explain: bool) -> Vec<(OpId, String)> {
+    let mut stayed = Vec::new();
     // Each change lowers the number of Transposes or of elements moved, so this ends.
     let mut changed = true;
     while changed {
         changed = false;
-        let mut seen: HashSet<(ValueId, Perm)> = HashSet::new();
+        stayed.clear();
+        let mut seen: HashMap<(ValueId, Perm), String> = HashMap::new();
         let transposes: Vec<OpId> =
             g.order().into_iter().filter(|o| g.op(*o).is("Transpose")).collect();
         for (op, after) in transposes.into_iter().flat_map(|op| [(op, true), (op, false)]) {
             let Some((seed, layout)) = seed(g, op, after) else { continue };
-            if !seen.insert((seed, layout.clone())) {
+            if let Some(why) = seen.get(&(seed, layout.clone())) {
+                stayed.extend(explain.then(|| (op, why.clone())));
                 continue;
             }
             let region = Region::grow(g, opset, seed, layout);
             let Some(on) = region.best() else {
-                seen.extend(region.flows.into_iter().map(|f| (f.value, f.layout)));
+                let why = if explain { reason(g, &region) } else { String::new() };
+                seen.extend(region.flows.into_iter().map(|f| ((f.value, f.layout), why.clone())));
+                stayed.extend(explain.then_some((op, why)));
                 continue;
             };
             let patch = Change::new(g, &region, &on).and_then(Change::plan);
@@ -84,6 +96,25 @@ fn run(g: &mut Graph, opset: i64, room: &mut i64) {
             }
         }
     }
+    stayed
+}
+
+/// Ops that a reason names at most.
+const NAMED: usize = 4;
+
+/// Why a region stays as it is: where it ends.
+fn reason(g: &Graph, region: &Region) -> String {
+    let ends = region.ends(g);
+    let mut names: Vec<String> = ends.iter().take(NAMED).map(|op| g.label(*op)).collect();
+    match ends.len().saturating_sub(NAMED) {
+        0 => {}
+        more => names.push(format!("{more} more")),
+    }
+    let reach = match names.is_empty() {
+        true => "the inputs and outputs of the graph".to_owned(),
+        false => names.join(", "),
+    };
+    format!("moving it would save nothing: it could go as far as {reach}")
 }
 
 /// The result of a Transpose stored as its operand, or the operand stored as its result.

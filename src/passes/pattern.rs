@@ -1,6 +1,7 @@
 //! What rewrites ask about the neighbourhood of an op.
 
 use crate::ir::{DType, Dim, Graph, Miss, Op, OpId, Patch, Ref, Tensor, Value, ValueId};
+use crate::pass::Site;
 
 /// The op of this type of the default domain that makes the value as its first result, when all of
 /// its attributes are known.
@@ -73,6 +74,14 @@ pub(super) fn ints_at(
             Some(ints) => Ok(Some(ints)),
             None => Err(format!("its {attr} are not known").into()),
         },
+    }
+}
+
+/// The bounds of a Slice are operands in this operator set.
+pub(super) fn bounds_are_operands(site: &Site) -> Result<(), Miss> {
+    match site.opset {
+        10.. => Ok(()),
+        _ => Err("before opset 10 the bounds are attributes".into()),
     }
 }
 

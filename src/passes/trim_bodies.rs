@@ -22,7 +22,7 @@
 //! ## Limits
 //! Sequences that a Scan collects along axes that it names stay.
 
-use super::bodies::{States, body_index, capture, copied, rebuild, states};
+use super::bodies::{States, body_index, capture, copied, holders, rebuild, states};
 use crate::ir::{Graph, Model, OpId, ValueId};
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
 
@@ -42,8 +42,7 @@ impl Pass for TrimBodies {
 
     fn run(&self, model: &mut Model, _: &mut Cx) -> Result<(), PassError> {
         visit_model(model, &mut |g, opset| {
-            let holders: Vec<OpId> = g.ops().filter(|op| !g.op(*op).bodies.is_empty()).collect();
-            for op in holders {
+            for op in holders(g) {
                 if !g.has_op(op) || g.op(op).has_ref_attrs() {
                     continue;
                 }

@@ -175,7 +175,7 @@ impl Case<'_> {
     fn constants(&self) -> Veto {
         let weights = self.g.op(self.op).is("DequantizeLinear");
         if !weights
-            && crate::quantize::is_shape_arithmetic(
+            && crate::ops::is_shape_arithmetic(
                 self.g,
                 self.results.iter().flatten().next().copied()?,
             )

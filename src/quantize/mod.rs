@@ -30,7 +30,6 @@ pub use calibrate::Method;
 pub(crate) use collect::observe_ranges;
 pub use options::{ConvTransposeAxis, Profile, QuantizeOptions};
 pub use payload::Payload;
-pub(crate) use placement::is_shape_arithmetic;
 pub use placement::{Decision, Plan, plan};
 pub use recover::{Equalize, LayerNoise, Metric, Recovery, Search, noise_by_layer};
 pub use report::{QuantizeReport, TensorReport};

@@ -74,13 +74,9 @@ fn add(g: &Graph, id: OpId, all: &mut Costs) {
     let weight = weight(g, id);
     let result = g.results(id).into_iter().flatten().next();
     let ty = result.and_then(|v| g.value(v).ty.as_ref());
-    let name = match op.name.as_str() {
-        "" => result.map(|v| g.value(v).name().to_owned()).unwrap_or_default(),
-        name => name.to_owned(),
-    };
     let stored = weights(g, id);
     all.ops.push(OpCost {
-        name,
+        name: g.short_name(id),
         op: op.full_type(),
         weight: weight.map(|t| t.dims().to_vec()),
         params: stored.iter().map(|t| t.len()).sum(),

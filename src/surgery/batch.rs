@@ -11,10 +11,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::dims::{contradictions, fresh_contradiction, replace_in_graph, set_axis, settle};
-use super::place::{Place, own_links};
+use super::dims::{contradictions, fresh_contradiction, set_axis, settle};
+use super::place::{Place, link_of, own_links};
+use super::sizes::known;
+use super::symbols::{replace_in_graph, symbols};
 use super::{SurgeryError, dims};
-use crate::ir::{Atom, DType, Dim, Graph, Model, Op, OpId, Shape, Tensor, ValueId};
+use crate::ir::{Atom, Dim, Graph, Model, OpId, Shape, Tensor, ValueId};
 use crate::ops::{self, Axes, AxisLink, AxisRef, InferCx, axes};
 use crate::pass::{infer_graph, infer_op};
 use crate::report::inspect::fed_inputs;
@@ -31,7 +33,7 @@ pub(super) fn open(
     let inputs: Vec<ValueId> =
         fed_inputs(&m.graph).filter(|v| m.graph.value(*v).rank() != Some(0)).collect();
     let batch = common_size(&m.graph, &inputs)?;
-    if dims::symbols(m).contains(name) {
+    if symbols(m).contains(name) {
         return Err(super::bad("--dynamic-batch", name, "another dim has this name"));
     }
     let shape = |v| Some((v, m.graph.value(v).shape()?.clone()));
@@ -109,25 +111,25 @@ fn common_size(g: &Graph, inputs: &[ValueId]) -> Result<usize, SurgeryError> {
 }
 
 /// What is in the way.
-type Why = String;
+pub(super) type Why = String;
 
-struct Walk {
+pub(super) struct Walk {
     /// The open size.
     symbol: Dim,
-    opset: i64,
+    pub(super) opset: i64,
     /// The size that the model was for.
     batch: Dim,
     /// An input whose first axis the samples lie along.
-    source: ValueId,
+    pub(super) source: ValueId,
     /// Shapes that values had.
-    sizes: HashMap<ValueId, Shape>,
+    pub(super) sizes: HashMap<ValueId, Shape>,
     /// Where the samples lie; a value that is not here depends on no sample.
     places: HashMap<ValueId, Place>,
     /// Integers that depend on the number of samples.
     counts: HashSet<ValueId>,
     /// The number of samples as a vector of one, once it is needed.
-    number: Option<ValueId>,
-    rewritten: usize,
+    pub(super) number: Option<ValueId>,
+    pub(super) rewritten: usize,
 }
 
 impl Walk {
@@ -355,97 +357,6 @@ impl Walk {
         Ok(())
     }
 
-    /// Spreads an operand that depends on no sample along an axis.
-    fn spread(
-        &mut self,
-        g: &mut Graph,
-        op: OpId,
-        slot: usize,
-        axis: usize,
-        place: &Place,
-    ) -> Result<(), Why> {
-        const OWN: &str = "a constant that it reads holds something else for each sample";
-        let v = g.operand(op, slot).ok_or("an operand is missing")?;
-        let mut sizes = self.sizes.get(&v).cloned().ok_or("its sizes are not known")?;
-        let mut one = v;
-        if sizes.get(axis) != Some(&Dim::Known(1)) {
-            let first = g.const_tensor(v).and_then(|t| first_of_equal(t, axis)).ok_or(OWN)?;
-            one = g.add_const(&format!("{}_one", g.value(v).name()), first);
-        }
-        if self.opset < 8 {
-            return Err(OWN.to_owned());
-        }
-        sizes[axis] = Dim::Known(1);
-        let list = known(&sizes)?;
-        let shape = self.list(g, op, &list, axis, place)?;
-        let name = format!("{}_spread", g.value(v).name());
-        let result = g.add_named(&name);
-        let expand =
-            g.add_op(Op::new("Expand"), &[Some(one), Some(shape)], &[Some(result)], Some(op));
-        let _ = infer_op(g, expand, self.opset, &mut |_, _| {});
-        self.set_operand(g, op, slot, result);
-        Ok(())
-    }
-
-    /// A list of sizes with the length of the samples' axis as element `e`.
-    fn list(
-        &mut self,
-        g: &mut Graph,
-        op: OpId,
-        list: &[i64],
-        e: usize,
-        place: &Place,
-    ) -> Result<ValueId, Why> {
-        let mut number = self.number(g);
-        let times = (&place.outer * &place.inner).known().ok_or("its sizes are not known")?;
-        let add = |g: &mut Graph, node: Op, operands: &[ValueId], name: &str| {
-            let result = g.add_named(name);
-            let operands: Vec<_> = operands.iter().copied().map(Some).collect();
-            let made = g.add_op(node, &operands, &[Some(result)], Some(op));
-            let _ = infer_op(g, made, self.opset, &mut |_, _| {});
-            result
-        };
-        if times != 1 {
-            let factor = g.add_const("batch_factor", Tensor::vector(&[times]));
-            number = add(g, Op::new("Mul"), &[number, factor], "batch_times");
-        }
-        let mut parts = Vec::new();
-        if e > 0 {
-            parts.push(g.add_const("sizes_before", Tensor::vector(&list[..e])));
-        }
-        parts.push(number);
-        if e + 1 < list.len() {
-            parts.push(g.add_const("sizes_after", Tensor::vector(&list[e + 1..])));
-        }
-        Ok(add(g, Op::new("Concat").with("axis", 0i64), &parts, "sizes"))
-    }
-
-    /// The number of samples, as a vector of one.
-    fn number(&mut self, g: &mut Graph) -> ValueId {
-        if let Some(v) = self.number {
-            return v;
-        }
-        let first = g.uses(self.source).first().map(|u| u.0);
-        let anchor = g.order().into_iter().next().or(first);
-        let (shape, number) = (g.add_named("batch_shape"), g.add_named("batch_size"));
-        let zero = g.add_const("batch_axis", Tensor::vector(&[0i64]));
-        let of = g.add_op(Op::new("Shape"), &[Some(self.source)], &[Some(shape)], anchor);
-        let pick = Op::new("Gather").with("axis", 0i64);
-        let pick = g.add_op(pick, &[Some(shape), Some(zero)], &[Some(number)], anchor);
-        for op in [of, pick] {
-            let _ = infer_op(g, op, self.opset, &mut |_, _| {});
-        }
-        self.number = Some(number);
-        number
-    }
-
-    fn set_operand(&mut self, g: &mut Graph, op: OpId, slot: usize, v: ValueId) {
-        let old = g.operand(op, slot);
-        g.set_operand(op, slot, Some(v));
-        g.remove_dead(old.into_iter().collect());
-        self.rewritten += 1;
-    }
-
     /// The shape that a value should have now.
     fn shape(&self, v: ValueId, place: &Place) -> Option<Shape> {
         let mut shape = self.sizes.get(&v)?.clone();
@@ -475,37 +386,6 @@ impl Walk {
     }
 }
 
-/// All sizes, which must be known.
-fn known(shape: &[Dim]) -> Result<Vec<i64>, Why> {
-    let sizes: Option<Vec<i64>> = shape.iter().map(Dim::known).collect();
-    sizes.ok_or_else(|| "its sizes are not known".to_owned())
-}
-
-/// The link that says where an axis goes: what is one with it, and whether lengths of 1 broadcast.
-fn link_of(links: &[AxisLink], axis: AxisRef) -> Result<(&[AxisRef], bool), Why> {
-    let mut found = None;
-    for link in links {
-        match link {
-            AxisLink::Same(refs) if refs.contains(&axis) => found = Some((&refs[..], false)),
-            AxisLink::Broadcast(refs) if refs.contains(&axis) => found = Some((&refs[..], true)),
-            AxisLink::Mixed(r) | AxisLink::Statistics(r, _) if *r == axis => {
-                return Err("it mixes samples".to_owned());
-            }
-            AxisLink::Fixed(r, _) if *r == axis => {
-                return Err("it picks, adds or reorders samples".to_owned());
-            }
-            AxisLink::Contract(a, b) if *a == axis || *b == axis => {
-                return Err("it sums over samples".to_owned());
-            }
-            AxisLink::Map(a, b, _) if *a == axis || *b == axis => {
-                return Err("it picks, adds or reorders samples".to_owned());
-            }
-            _ => {}
-        }
-    }
-    found.ok_or_else(|| "it mixes samples, or its rule does not say where they go".to_owned())
-}
-
 /// Operand 0 of the op has length 1 along an axis of a result of rank `rank`.
 fn is_one(g: &Graph, op: OpId, axis: usize, rank: usize) -> bool {
     let Some(shape) = g.operand(op, 0).and_then(|v| g.value(v).shape()) else { return false };
@@ -513,29 +393,4 @@ fn is_one(g: &Graph, op: OpId, axis: usize, rank: usize) -> bool {
         Some(axis) => shape.get(axis) == Some(&Dim::Known(1)),
         None => true,
     }
-}
-
-/// The first slice along an axis, when all are equal bit by bit.
-fn first_of_equal(t: &Tensor, axis: usize) -> Option<Tensor> {
-    let (bytes, width) = (t.raw()?, t.dtype().bits() / 8);
-    if width == 0 || t.dtype() == DType::Str || !t.dtype().bits().is_multiple_of(8) {
-        return None;
-    }
-    let dims = t.dims();
-    let length = *dims.get(axis)?;
-    let run = dims[axis + 1..].iter().product::<usize>() * width;
-    if run == 0 || length == 0 {
-        return None;
-    }
-    let mut first = Vec::new();
-    for block in bytes.chunks(run * length) {
-        let head = block.get(..run)?;
-        if block.chunks(run).any(|slice| slice != head) {
-            return None;
-        }
-        first.extend_from_slice(head);
-    }
-    let mut dims = dims.to_vec();
-    dims[axis] = 1;
-    Tensor::new(t.dtype(), dims, first.into()).ok()
 }

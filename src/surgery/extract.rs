@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{SurgeryError, bad, find};
 use crate::ir::{Graph, Model, OpId, Value, ValueId, count_nodes};
 use crate::pass::{infer_graph, remove_dead};
-use crate::passes::inline_functions::drop_uncalled;
+use crate::passes::inline_functions::{drop_uncalled, infer_through_calls};
 
 /// Options of the step `extract`.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -47,6 +47,7 @@ pub fn extract(m: &mut Model, o: &ExtractOptions) -> Result<ExtractReport, Surge
     let nodes_before = count_nodes(&m.graph);
     let opset = m.default_opset();
     infer_graph(&mut part.graph, opset, &mut |_, _| {});
+    infer_through_calls(&mut part);
     let g = &mut part.graph;
     let cuts = lookup(g, "--inputs", &o.inputs)?;
     let outputs = match o.outputs.is_empty() {

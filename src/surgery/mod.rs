@@ -10,6 +10,8 @@ mod extract;
 mod names;
 mod outputs;
 mod place;
+mod sizes;
+mod symbols;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{SurgeryError, bad, find, pair};
 use crate::ir::{Atom, Dim, Graph, Model, OpId, ValueId};
-use crate::surgery::dims::{replace_symbols, symbols};
+use crate::surgery::symbols::{replace_symbols, symbols};
 
 /// Renames values of the main graph, all at once, so that names can be swapped.
 pub(super) fn rename_values(

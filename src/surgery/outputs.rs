@@ -3,6 +3,7 @@
 use super::{SurgeryError, bad, find};
 use crate::ir::{Model, ValueId};
 use crate::pass::{infer_graph, remove_dead, visit_graphs};
+use crate::passes::inline_functions::infer_through_calls;
 
 /// Makes the values outputs, instead of those that the model has or beside them. What nothing needs
 /// any more goes; inputs stay.
@@ -17,6 +18,7 @@ pub(super) fn set(
     }
     let opset = m.default_opset();
     infer_graph(&mut m.graph, opset, &mut |_, _| {});
+    infer_through_calls(m);
     let g = &mut m.graph;
     let mut outputs: Vec<ValueId> = Vec::new();
     let option = if only.is_empty() { "--add-outputs" } else { "--set-outputs" };

@@ -113,6 +113,31 @@ fn resize_links(cx: &InferCx, (before, after): (&Shape, &Shape)) -> Option<Vec<A
     Some(links)
 }
 
+/// The link that says where an axis goes: what is one with it, and whether lengths of 1 broadcast.
+pub(super) fn link_of(links: &[AxisLink], axis: AxisRef) -> Result<(&[AxisRef], bool), String> {
+    let mut found = None;
+    for link in links {
+        match link {
+            AxisLink::Same(refs) if refs.contains(&axis) => found = Some((&refs[..], false)),
+            AxisLink::Broadcast(refs) if refs.contains(&axis) => found = Some((&refs[..], true)),
+            AxisLink::Mixed(r) | AxisLink::Statistics(r, _) if *r == axis => {
+                return Err("it mixes samples".to_owned());
+            }
+            AxisLink::Fixed(r, _) if *r == axis => {
+                return Err("it picks, adds or reorders samples".to_owned());
+            }
+            AxisLink::Contract(a, b) if *a == axis || *b == axis => {
+                return Err("it sums over samples".to_owned());
+            }
+            AxisLink::Map(a, b, _) if *a == axis || *b == axis => {
+                return Err("it picks, adds or reorders samples".to_owned());
+            }
+            _ => {}
+        }
+    }
+    found.ok_or_else(|| "it mixes samples, or its rule does not say where they go".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

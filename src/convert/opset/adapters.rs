@@ -110,7 +110,7 @@ fn spatial_only(s: &mut Step) -> Result<(), Why> {
 fn no_mask(s: &mut Step) -> Result<(), Why> {
     match s.g.result(s.op, 1) {
         Some(mask) if !s.g.is_unused(mask) => Err("its mask is in use".into()),
-        _ => Ok(()),
+        _ => s.truncate_results(1),
     }
 }
 

@@ -25,6 +25,7 @@ use step::Step;
 use crate::ir::{DType, Graph, Model, OpId, attr_tensors, for_each_graph};
 use crate::ops::versions::{NEWEST_OPSET, OpVersion, version_of, versions};
 use crate::pass::{infer_graph, infer_op, remove_dead, visit_graphs};
+use crate::passes::inline_functions::infer_through_calls;
 
 /// The lowest version that a model can be converted to: with it broadcasting got its present rules,
 /// and no runtime in use reads anything older.
@@ -83,6 +84,7 @@ pub fn convert_opset(m: &mut Model, to: i64) -> Result<Vec<Rewritten>, OpsetErro
     }
     let mut counts = Counts::new();
     let mut result = m.clone();
+    infer_through_calls(&mut result);
     convert_graph(&mut result.graph, from, to, &mut counts)?;
     for f in &mut result.functions {
         let own = crate::ir::opset_of(&f.opsets, "").unwrap_or(from);
@@ -97,7 +99,7 @@ pub fn convert_opset(m: &mut Model, to: i64) -> Result<Vec<Rewritten>, OpsetErro
     set_opset(&mut result.opsets, to);
     result.ir_version = match to < from {
         false => result.ir_version.max(ir_version(to)),
-        true => result.ir_version.min(ir_version(to).max(needed_ir(&result))),
+        true => result.ir_version.clamp(ir_version(1), ir_version(to).max(needed_ir(&result))),
     };
     remove_dead(&mut result);
     *m = result;

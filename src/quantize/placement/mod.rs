@@ -26,7 +26,6 @@ use std::collections::BTreeSet;
 
 pub use plan::{Decision, Plan, WeightSite};
 pub use rules::{On, RULES, Rule, Rules, find};
-pub(crate) use walk::is_shape_arithmetic;
 pub use weighted::{Linear, linear};
 
 use super::QuantizeError;

@@ -1,8 +1,9 @@
 //! N6, N7, N10: Concat, pools and nearest Resize between quantized ops.
 
-use super::walk::{is_nearest_resize, is_shape_arithmetic, may_be_f32};
+use super::walk::{is_nearest_resize, may_be_f32};
 use super::{Plan, Rules, scales};
 use crate::ir::{Graph, OpId, ValueId};
+use crate::ops::is_shape_arithmetic;
 
 /// N7. MaxPool commutes with Q/DQ: when its input and output have pairs, they share a scale and the
 /// pool reads INT8. Average pools do not: they compute on INT8 when they stand between a quantized

@@ -6,9 +6,10 @@
 //! read; of two such, the one farther from where they part. In networks with LayerNorm the residual
 //! stream stays float (N5): its range is what breaks them.
 
-use super::walk::{backbone, distances_from_fork, has_layer_norm, is_shape_arithmetic, may_be_f32};
+use super::walk::{backbone, distances_from_fork, has_layer_norm, may_be_f32};
 use super::{Plan, Rules, linear};
 use crate::ir::{Graph, OpId, ValueId};
+use crate::ops::is_shape_arithmetic;
 
 pub(super) fn apply(g: &Graph, plan: &mut Plan, rules: &Rules) {
     if rules.on("N5") && has_layer_norm(g) {

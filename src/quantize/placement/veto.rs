@@ -9,9 +9,10 @@ use super::super::QuantizeError;
 use super::super::options::QuantizeOptions;
 use super::super::payload::Payload;
 use super::Rules;
-use super::walk::{has_layer_norm, is_shape_arithmetic, may_be_f32};
+use super::walk::{has_layer_norm, may_be_f32};
 use super::weighted::{Linear, Transposed};
 use crate::ir::{DType, Dim, Graph, OpId, Slot, ValueId};
+use crate::ops::is_shape_arithmetic;
 
 /// What a veto looks at.
 pub(super) struct Case<'a> {

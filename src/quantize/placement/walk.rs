@@ -211,27 +211,6 @@ fn ancestors(g: &Graph, value: ValueId) -> BTreeMap<ValueId, usize> {
     seen
 }
 
-/// The value is computed from shapes and constants alone.
-pub(crate) fn is_shape_arithmetic(g: &Graph, value: ValueId) -> bool {
-    const LIMIT: usize = 200;
-    let mut seen = BTreeSet::from([value]);
-    let mut stack = vec![value];
-    while let Some(v) = stack.pop() {
-        if g.is_const(v) {
-            continue;
-        }
-        let Some(op) = g.producer_op(v) else { return false };
-        if g.op(op).is("Shape") || g.op(op).is("Size") {
-            continue;
-        }
-        if g.op(op).arity() == 0 && !g.op(op).is("Constant") || seen.len() > LIMIT {
-            return false;
-        }
-        stack.extend(g.reads(op).filter(|v| seen.insert(*v)));
-    }
-    true
-}
-
 /// The value may be float32: it is, or its type is not known.
 pub(super) fn may_be_f32(g: &Graph, value: ValueId) -> bool {
     g.value(value).dtype().is_none_or(|d| d == DType::F32)

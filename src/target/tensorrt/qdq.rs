@@ -294,7 +294,7 @@ impl Check<'_> {
     fn shape_tensor(&mut self, v: ValueId) {
         let value = self.g.value(v);
         if value.dtype().is_some_and(DType::is_int)
-            || crate::quantize::is_shape_arithmetic(self.g, v) && !self.g.is_const(v)
+            || crate::ops::is_shape_arithmetic(self.g, v) && !self.g.is_const(v)
         {
             self.found("L16", "a shape tensor is quantized", "leave shape arithmetic alone");
         }

@@ -65,7 +65,7 @@ impl Check<'_> {
             return;
         }
         let why = format!("{name} has to be constant");
-        let severity = match crate::quantize::is_shape_arithmetic(g, v) {
+        let severity = match crate::ops::is_shape_arithmetic(g, v) {
             true => Severity::Warning,
             false => Severity::Error,
         };
