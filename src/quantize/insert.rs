@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::options::QuantizeOptions;
 use super::payload::Payload;
 use super::placement::{Plan, WeightSite};
+use super::ranges::Calibrated;
 use crate::ir::{DType, Graph, Op, OpId, Tensor, Type, Value, ValueId};
 
 /// Smallest scale written: the smallest positive float16, so that a scale survives a later
@@ -77,12 +78,8 @@ pub(super) fn for_each_row(
 
 /// Inserts a pair for every planned activation, of scale `amax / 127` (INT8) or `amax / 448` (FP8), and
 /// stores the planned weights. Returns how many weights it stored.
-pub(super) fn insert(
-    g: &mut Graph,
-    plan: &Plan,
-    amax: &BTreeMap<ValueId, f32>,
-    o: &QuantizeOptions,
-) -> usize {
+pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOptions) -> usize {
+    let amax = c.amax();
     for (&value, readers) in &plan.pairs {
         let amax = amax.get(&value).copied().unwrap_or(0.0);
         let scale = activation_scale(amax, o.payload);
@@ -99,10 +96,11 @@ pub(super) fn insert(
     let mut stored: BTreeMap<(ValueId, Option<usize>), ValueId> = BTreeMap::new();
     for site in &plan.weights {
         let key = (site.value, site.axis);
+        let scales = c.weight_scales.get(&site.value).map(Vec::as_slice);
         let made = match stored.get(&key) {
             Some(v) => Some(*v),
-            None if o.float_weights => float_weight(g, site, o.payload),
-            None => store_weight(g, site, o.payload),
+            None if o.float_weights => float_weight(g, site, o.payload, scales),
+            None => store_weight(g, site, o.payload, scales),
         };
         if let Some(v) = made {
             stored.insert(key, v);
@@ -139,10 +137,17 @@ fn insert_pair(g: &mut Graph, value: ValueId, scale: f32, payload: Payload) -> V
 }
 
 /// The weight as a constant of the type behind a DequantizeLinear of explicit axis.
-pub(super) fn store_weight(g: &mut Graph, site: &WeightSite, payload: Payload) -> Option<ValueId> {
+/// Its scales are `scales` or, without, `max |w| / largest code`.
+pub(super) fn store_weight(
+    g: &mut Graph,
+    site: &WeightSite,
+    payload: Payload,
+    scales: Option<&[f32]>,
+) -> Option<ValueId> {
     let tensor = g.const_tensor(site.value)?.clone();
     let data = tensor.to_f32()?;
-    let scales = weight_scales(&data, tensor.dims(), site.axis, payload);
+    let own = || weight_scales(&data, tensor.dims(), site.axis, payload);
+    let scales = scales.map_or_else(own, <[f32]>::to_vec);
     let (channels, inner) = channel_layout(tensor.dims(), site.axis);
     let code = |(i, x): (usize, &f32)| payload.encode(x / scales[i / inner % channels]);
     let codes = data.iter().enumerate().map(code).collect();
@@ -153,9 +158,16 @@ pub(super) fn store_weight(g: &mut Graph, site: &WeightSite, payload: Payload) -
 }
 
 /// The weight in float with QuantizeLinear and DequantizeLinear behind it.
-fn float_weight(g: &mut Graph, site: &WeightSite, payload: Payload) -> Option<ValueId> {
+fn float_weight(
+    g: &mut Graph,
+    site: &WeightSite,
+    payload: Payload,
+    scales: Option<&[f32]>,
+) -> Option<ValueId> {
     let tensor = g.const_tensor(site.value)?.clone();
-    let scales = weight_scales(&tensor.to_f32()?, tensor.dims(), site.axis, payload);
+    let data = tensor.to_f32()?;
+    let own = || weight_scales(&data, tensor.dims(), site.axis, payload);
+    let scales = scales.map_or_else(own, <[f32]>::to_vec);
     let name = g.value(site.value).name().to_owned();
     let dims = tensor.dims().iter().map(|&d| d.into()).collect();
     let ty = Some(Type::tensor(payload.dtype(), Some(dims)));

@@ -12,12 +12,14 @@ pub mod calibrate;
 mod collect;
 mod cost;
 mod dynamic;
+mod error;
 pub mod insert;
 pub mod inverse;
 pub mod observe;
 mod options;
 mod payload;
 pub mod placement;
+mod ranges;
 mod recover;
 mod report;
 mod sensitivity;
@@ -28,6 +30,7 @@ use std::time::Instant;
 
 pub use calibrate::Method;
 pub(crate) use collect::observe_ranges;
+pub use error::QuantizeError;
 pub use options::{ConvTransposeAxis, Profile, QuantizeOptions};
 pub use payload::Payload;
 pub use placement::{Decision, Plan, plan};
@@ -35,77 +38,12 @@ pub use recover::{Equalize, LayerNoise, Metric, Recovery, Search, noise_by_layer
 pub use report::{QuantizeReport, TensorReport};
 pub use weight_only::{WeightAlgorithm, WeightType};
 
-use crate::convert::{OpsetError, raise_opset};
+use crate::convert::raise_opset;
 use crate::data::Source;
-use crate::engine::{Engine, Progress, RunError};
+use crate::engine::{Engine, Progress};
 use crate::ir::{Graph, Model, OpId, ValueId};
-use crate::target::{Finding, tensorrt::check_qdq};
-use calibrate::Threshold;
-use collect::{Channels, Collector, Stats, Taps};
-
-/// Why a model cannot be quantized.
-#[derive(Debug, thiserror::Error)]
-pub enum QuantizeError {
-    /// A pattern is no glob.
-    #[error("bad pattern: {0}")]
-    Glob(#[from] globset::Error),
-    /// There is no such rule.
-    #[error("no placement rule is called {name:?}; the rules are: {valid}")]
-    UnknownRule {
-        /// The name given.
-        name: String,
-        /// All ids.
-        valid: String,
-    },
-    /// The percentile makes no sense.
-    #[error("percentile {0} is not in (0, 100]")]
-    Percentile(f64),
-    /// The model has Q/DQ or integer operators.
-    #[error("the model is quantized already: {0}")]
-    AlreadyQuantized(String),
-    /// The operator set is older than scales along an axis, and the model cannot be converted.
-    #[error(transparent)]
-    Opset(#[from] OpsetError),
-    /// There is nothing to calibrate on.
-    #[error("calibration needs at least one sample")]
-    NoSamples,
-    /// The model cannot run on the data.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// An activation had no finite element.
-    #[error("tensor {0:?} holds no finite number on the calibration data")]
-    NotFinite(String),
-    /// Ranges cannot be read or written.
-    #[error(transparent)]
-    Ranges(#[from] cache::CacheError),
-    /// The file of ranges lacks some.
-    #[error("there is no range for {} tensors, such as {:?}; give --data to calibrate", .0.len(), .0[0])]
-    NoRange(Vec<String>),
-    /// Dynamic quantization was asked for TensorRT.
-    #[error(
-        "TensorRT has no DynamicQuantizeLinear, MatMulInteger or ConvInteger: quantize statically \
-         with --data, which gives Q/DQ that it runs in INT8; for a CPU, add --profile onnxruntime-cpu"
-    )]
-    DynamicForTensorRt,
-    /// UINT4 was asked for TensorRT.
-    #[error(
-        "TensorRT has no UINT4 and no zero points: use --weights int4; for a CPU, add --profile \
-         onnxruntime-cpu"
-    )]
-    AsymmetricForTensorRt,
-    /// The block size makes no sense.
-    #[error("blocks of {0}: the size is a power of two and at least 16")]
-    Block(usize),
-    /// There is nothing to take apart.
-    #[error("the model is not quantized")]
-    NotQuantized,
-    /// A goal for accuracy, but no scores.
-    #[error("the first output is no matrix of scores [N, C]; --metric sqnr or cosine needs none")]
-    NoScores,
-    /// What was written breaks TensorRT's rules: a bug in Lapidary.
-    #[error("the quantized model breaks rule {} at {} ({}); please report this with the model", .0.id, .0.node, .0.why)]
-    Illegal(Box<Finding>),
-}
+use crate::target::tensorrt::check_qdq;
+use ranges::{Calibrated, calibrate_plan, known};
 
 /// Quantizes the main graph of a model in place, in the way that the options ask for: statically, by
 /// ranges from a file or from the model itself, dynamically, weights only, or backwards. `progress` is
@@ -152,7 +90,7 @@ pub fn apply(
 /// [`QuantizeOptions::passes`] over the data are done.
 ///
 /// # Errors
-/// Before anything was changed but the operator set, except for [`QuantizeError::Illegal`].
+/// As [`QuantizeError`] lists them; the model is as it was then.
 pub fn quantize(
     m: &mut Model,
     o: &QuantizeOptions,
@@ -179,6 +117,18 @@ enum Fallback {
 }
 
 fn quantize_static(
+    model: &mut Model,
+    o: &QuantizeOptions,
+    calibration: &Calibration,
+    fallback: Fallback,
+) -> Result<QuantizeReport, QuantizeError> {
+    let mut new = model.clone();
+    let report = quantize_new(&mut new, o, calibration, fallback)?;
+    *model = new;
+    Ok(report)
+}
+
+fn quantize_new(
     m: &mut Model,
     o: &QuantizeOptions,
     calibration: &Calibration,
@@ -213,9 +163,17 @@ fn quantize_static(
                 return Ok(report);
             }
             let start = Instant::now();
-            let calibrated = calibrate_plan(m, &plan, o, *engine, *data, progress)?;
+            let mut calibrated = calibrate_plan(m, &plan, o, *engine, *data, progress)?;
             report.calibration_seconds = start.elapsed().as_secs_f64();
             report.samples = data.len() * data.batch();
+            calibrated.weight_scales = recover::round_weights(
+                m,
+                &plan,
+                o,
+                &calibrated,
+                (*engine, *data),
+                &mut report.recovery,
+            )?;
             if data.is_synthetic() {
                 report.warnings.push("calibrated on random numbers: ranges mean nothing".into());
             }
@@ -225,15 +183,14 @@ fn quantize_static(
     };
     fill_tensors(&mut report, &m.graph, &plan, &calibrated, o.payload)?;
     if !o.no_bias_correction && o.payload == Payload::Int8 {
-        report.corrected_biases = correct_biases(&mut m.graph, &plan, &calibrated.stats);
+        report.corrected_biases = correct_biases(&mut m.graph, &plan, &calibrated);
     }
-    let amax = calibrated.thresholds.iter().map(|(v, t)| (*v, t.amax)).collect();
     if let Some(path) = &o.save_ranges {
         let name = |v: &ValueId| m.graph.value(*v).name().to_owned();
         let by_name = calibrated.thresholds.iter().map(|(v, t)| (name(v), t.amax)).collect();
         cache::write(path, &by_name)?;
     }
-    report.quantized_weights = insert::insert(&mut m.graph, &plan, &amax, o);
+    report.quantized_weights = insert::insert(&mut m.graph, &plan, &calibrated, o);
     report.bytes_after = cost::constant_bytes(&m.graph);
     finish(m, o, report, &before)
 }
@@ -278,44 +235,13 @@ fn finish(
     }
 }
 
-/// Thresholds of a file of ranges; groups of one scale have the largest of theirs.
-fn known(
-    g: &Graph,
-    plan: &Plan,
-    ranges: &BTreeMap<String, f32>,
-) -> Result<Calibrated, QuantizeError> {
-    let mut thresholds = BTreeMap::new();
-    let mut missing = Vec::new();
-    for v in plan.pairs.keys() {
-        let name = g.value(*v).name();
-        let amax = plan.fixed.get(v).or(ranges.get(name)).copied();
-        match amax {
-            Some(amax) => {
-                let t = Threshold { amax, method: Method::Minmax, mse: 0.0, clipped: 0.0 };
-                thresholds.insert(*v, t);
-            }
-            None => missing.push(name.to_owned()),
-        }
-    }
-    if !missing.is_empty() {
-        return Err(QuantizeError::NoRange(missing));
-    }
-    for group in &plan.scale_groups {
-        let all =
-            group.iter().filter_map(|v| thresholds.get(v)).map(|t| t.amax).fold(0.0, f32::max);
-        for v in group {
-            if let Some(t) = thresholds.get_mut(v) {
-                t.amax = all;
-            }
-        }
-    }
-    Ok(Calibrated { stats: BTreeMap::new(), thresholds, histograms: BTreeMap::new() })
-}
-
 /// Checks what can be known before a run, raises the operator set as far as needed and infers types.
 fn prepare(m: &mut Model, o: &QuantizeOptions) -> Result<(), QuantizeError> {
     if !(o.percentile > 0.0 && o.percentile <= 100.0) {
         return Err(QuantizeError::Percentile(o.percentile));
+    }
+    if let Some(drop) = o.max_drop.filter(|d| !(d.is_finite() && *d >= 0.0)) {
+        return Err(QuantizeError::MaxDrop(drop));
     }
     let quantized = |op: &OpId| {
         let t = &m.graph.op(*op).op_type;
@@ -340,82 +266,6 @@ fn raise_to(m: &mut Model, version: i64) -> Result<(), QuantizeError> {
     let opset = m.default_opset();
     crate::pass::infer_graph(&mut m.graph, opset, &mut |_, _| {});
     Ok(())
-}
-
-/// Bins of the histograms in reports.
-const SHOWN_BINS: usize = 128;
-
-struct Calibrated {
-    stats: BTreeMap<ValueId, Stats>,
-    thresholds: BTreeMap<ValueId, Threshold>,
-    /// Upper end and counts in wide bins.
-    histograms: BTreeMap<ValueId, (f32, Vec<u64>)>,
-}
-
-fn calibrate_plan(
-    m: &Model,
-    plan: &Plan,
-    o: &QuantizeOptions,
-    engine: &dyn Engine,
-    data: &dyn Source,
-    progress: Progress,
-) -> Result<Calibrated, QuantizeError> {
-    let taps = Taps::new(&m.graph, &tapped(&m.graph, plan));
-    let run = Collector::new(m, engine, &taps, data, progress)?;
-    let stats = run.stats()?;
-    let of = |s: &Stats| match o.range_method() {
-        Method::MovingAverage => s.mean_amax(),
-        _ => s.range.amax(),
-    };
-    let mut amax: BTreeMap<ValueId, f32> = stats.iter().map(|(v, s)| (*v, of(s))).collect();
-    for group in &plan.scale_groups {
-        let all = group.iter().filter_map(|v| amax.get(v)).fold(0.0f32, |a, b| a.max(*b));
-        amax.extend(group.iter().map(|v| (*v, all)));
-    }
-    let method = match o.range_method() {
-        Method::MovingAverage => Method::MovingAverage,
-        _ => Method::Minmax,
-    };
-    let as_seen = |amax: f32| Threshold { amax, method, mse: 0.0, clipped: 0.0 };
-    let mut thresholds: BTreeMap<ValueId, Threshold> =
-        amax.iter().map(|(v, a)| (*v, as_seen(*a))).collect();
-    let mut coarse = BTreeMap::new();
-    if o.passes() > 1 {
-        let mut histograms = run.histograms(&amax)?;
-        for group in &plan.scale_groups {
-            share_histogram(&mut histograms, group);
-        }
-        use rayon::prelude::*;
-        let all: Vec<_> = histograms.into_iter().collect();
-        let chosen = all.par_iter().map(|(v, h)| {
-            (*v, calibrate::choose(h, method_for(&m.graph, *v, o.range_method()), o.percentile))
-        });
-        thresholds.extend(chosen.collect::<Vec<_>>());
-        coarse.extend(all.iter().map(|(v, h)| (*v, (h.amax(), h.coarse(SHOWN_BINS)))));
-    }
-    for (v, amax) in &plan.fixed {
-        thresholds.insert(*v, as_seen(*amax));
-    }
-    Ok(Calibrated { stats, thresholds, histograms: coarse })
-}
-
-/// A graph input keeps its whole range under [`Method::Auto`]: images have bounds, and what is
-/// clipped of them, such as white areas, is no noise that averages out.
-fn method_for(g: &Graph, v: ValueId, method: Method) -> Method {
-    if method == Method::Auto && g.is_input(v) { Method::Minmax } else { method }
-}
-
-/// Gives every tensor of a group the sum of their histograms.
-fn share_histogram(histograms: &mut BTreeMap<ValueId, observe::Histogram>, group: &[ValueId]) {
-    let mut members = group.iter().filter_map(|v| histograms.get(v));
-    let Some(mut sum) = members.next().cloned() else { return };
-    members.for_each(|h| sum.merge(h));
-    histograms.extend(group.iter().map(|v| (*v, sum.clone())));
-}
-
-/// Values to observe, with their channels where linear ops read them.
-fn tapped(g: &Graph, plan: &Plan) -> BTreeMap<ValueId, Option<Channels>> {
-    plan.pairs.iter().map(|(v, readers)| (*v, sensitivity::channels(g, readers.keys()))).collect()
 }
 
 fn fill_tensors(
@@ -456,12 +306,15 @@ fn fill_tensors(
     Ok(())
 }
 
-fn correct_biases(g: &mut Graph, plan: &Plan, stats: &BTreeMap<ValueId, Stats>) -> usize {
+/// Corrects the biases of linear ops for the rounding of their weights, but of those whose weights lie
+/// on their grid: their biases were fitted with them.
+fn correct_biases(g: &mut Graph, plan: &Plan, c: &Calibrated) -> usize {
     let correction = |site: &placement::WeightSite| {
         let linear = placement::linear(g, site.op)?;
-        bias::correction(g, &linear, site, &stats.get(&linear.input)?.means.means())
+        bias::correction(g, &linear, site, &c.stats.get(&linear.input)?.means.means())
     };
-    let all: Vec<_> = plan.weights.iter().filter_map(correction).collect();
+    let sites = plan.weights.iter().filter(|s| !c.weight_scales.contains_key(&s.value));
+    let all: Vec<_> = sites.filter_map(correction).collect();
     let count = all.len();
     all.into_iter().for_each(|c| c.apply(g));
     count

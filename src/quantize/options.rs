@@ -8,6 +8,7 @@ use super::calibrate::Method;
 use super::payload::Payload;
 use super::recover::{Equalize, Metric};
 use super::weight_only::{WeightAlgorithm, WeightType};
+use crate::recover::Rounding;
 
 /// Which ops are quantized by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -89,6 +90,10 @@ pub struct QuantizeOptions {
     /// outputs on calibration data gain by it
     #[arg(long, value_enum, default_value_t = Equalize::Insert)]
     pub equalize: Equalize,
+    /// How weights are rounded, layer after layer on what the quantized layers before give; kept only
+    /// if the outputs on calibration data gain by it
+    #[arg(long, value_enum, default_value_t = Rounding::Auto)]
+    pub rounding: Rounding,
     /// Keep the fewest layers in float that let the metric drop by at most X
     #[arg(long, value_name = "X")]
     pub max_drop: Option<f64>,
@@ -151,6 +156,7 @@ impl Default for QuantizeOptions {
             compute_capability: None,
             convtranspose_axis: ConvTransposeAxis::None,
             equalize: Equalize::Insert,
+            rounding: Rounding::Auto,
             max_drop: None,
             metric: Metric::Sqnr,
             no_bias_correction: false,

@@ -72,7 +72,7 @@ impl<'a> Problem<'a> {
         found.filter(finite).unwrap_or_else(|| old.clone())
     }
 
-    fn rows(&self, from: usize, count: usize) -> Problem<'a> {
+    pub fn rows(&self, from: usize, count: usize) -> Problem<'a> {
         Problem {
             inputs: self.inputs.rows(from, count),
             want: self.want.rows(from, count),

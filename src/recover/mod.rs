@@ -8,8 +8,10 @@
 
 mod activation;
 mod fit;
+pub(crate) mod grid;
 pub(crate) mod layer;
 pub(crate) mod linalg;
+mod report;
 mod solve;
 pub(crate) mod sparse;
 mod tape;
@@ -18,17 +20,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
 pub use fit::Recover;
+pub use grid::Rounding;
+pub use report::{LayerRecovery, RecoveryReport};
 
 use crate::data::Source;
 use crate::engine::{Engine, Observer, RunError, all_cores, run_all};
 use crate::ir::{Graph, Model, OpId, Tensor, ValueId};
 use activation::Target;
 use fit::{Linear, Problem};
+use grid::{Fitted, Grid};
 use layer::Layer;
 use linalg::Mat;
+use report::Written;
 use sparse::Pattern;
 use tape::Tape;
 
@@ -55,41 +60,6 @@ pub enum RecoverError {
     /// A model cannot be run.
     #[error(transparent)]
     Run(#[from] RunError),
-}
-
-/// What recovery did to one layer.
-#[derive(Clone, Debug, Serialize)]
-pub struct LayerRecovery {
-    /// Its name.
-    pub name: String,
-    /// Rows it was fitted to.
-    pub rows: usize,
-    /// Ratio of signal to error in decibels behind its activation before, given the layers before it
-    /// as fitted.
-    pub db_before: f64,
-    /// The same after.
-    pub db_after: f64,
-}
-
-/// What recovery did.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct RecoveryReport {
-    /// The method.
-    pub method: Recover,
-    /// Layers in the order in which they were fitted.
-    pub layers: Vec<LayerRecovery>,
-    /// Layers that were left as they are, with the reason.
-    pub skipped: Vec<(String, String)>,
-    /// Samples used.
-    pub samples: usize,
-    /// Seconds it took.
-    pub seconds: f64,
-    /// Ratio of signal to difference of the outputs in decibels, as cut.
-    pub sqnr_before: Option<f64>,
-    /// The same after recovery.
-    pub sqnr_after: Option<f64>,
-    /// Accuracy as cut, where it was measured.
-    pub top1_before: Option<f64>,
 }
 
 /// Rows of all targets that are held at once, in bytes.
@@ -162,6 +132,8 @@ struct Job {
     target: Target,
     /// Which weights are zero, where that is so.
     pattern: Option<Pattern>,
+    /// Weights are rounded.
+    grid: Option<Grid>,
     keep: Option<Vec<u32>>,
     /// Channels of the result after the cut.
     channels: usize,
@@ -265,7 +237,7 @@ impl Job {
         let keep = axis.and_then(|a| kept.get(&(target.value, a)).cloned());
         let (channels, fan_in) = (layer.out_channels(cut)?, layer.fan_in(cut)?);
         let rows = wanted_rows(fan_in, layer.groups).div_ceil(samples.max(1));
-        Some(Job { layer, target, pattern: None, keep, channels, fan_in, rows, seed })
+        Some(Job { layer, target, pattern: None, grid: None, keep, channels, fan_in, rows, seed })
     }
 
     fn bytes(&self, samples: usize) -> usize {
@@ -361,32 +333,40 @@ impl Job {
                 weights: weights[from * k..to * k].to_vec(),
                 bias: bias[from..to].to_vec(),
             };
-            let new = match &self.pattern {
-                None => problem.fit(method, &old, d.held_out),
-                Some(p) => {
+            let plain = |linear| Fitted { linear, scales: Vec::new() };
+            let new = match (&self.pattern, self.grid) {
+                (_, Some(grid)) => grid::fit(&problem, &old, d.held_out, grid),
+                (None, None) => plain(problem.fit(method, &old, d.held_out)),
+                (Some(p), None) => {
                     let dense = p.dense.get(from * k..to * k).unwrap_or_default();
-                    sparse::fit(&problem, &old, dense, p)
+                    plain(sparse::fit(&problem, &old, dense, p))
                 }
             };
-            (problem.errors(&old), problem.errors(&new), new)
+            (problem.errors(&old), problem.errors(&new.linear), new)
         };
         let fitted: Vec<_> = (0..groups).into_par_iter().map(one).collect();
         let db = |errors: Vec<(f64, f64)>| {
             let (error, signal) = errors.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
             10.0 * (signal.max(1e-30) / error.max(1e-30)).log10()
         };
-        let report = LayerRecovery {
+        let all = |of: fn(&Fitted) -> &[f32]| -> Vec<f32> {
+            fitted.iter().flat_map(|f| of(&f.2).iter().copied()).collect()
+        };
+        let new = Written {
+            weights: all(|f| &f.linear.weights),
+            bias: all(|f| &f.linear.bias),
+            scales: all(|f| &f.scales),
+        };
+        if !self.layer.write(g, &new.weights, &new.bias) {
+            return Err("its fitted weights leave the range of their type");
+        }
+        Ok(LayerRecovery {
             name: String::new(),
             rows,
             db_before: db(fitted.iter().map(|f| f.0).collect()),
             db_after: db(fitted.iter().map(|f| f.1).collect()),
-        };
-        let weights: Vec<f32> = fitted.iter().flat_map(|f| f.2.weights.iter().copied()).collect();
-        let bias: Vec<f32> = fitted.iter().flat_map(|f| f.2.bias.iter().copied()).collect();
-        match self.layer.write(g, &weights, &bias) {
-            true => Ok(report),
-            false => Err("its fitted weights leave the range of their type"),
-        }
+            written: self.grid.map(|_| (self.layer.op, new)),
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use lapidary::ir::{Model, Tensor};
 use lapidary::quantize::{
     Equalize, Metric, QuantizeOptions, QuantizeReport, noise_by_layer, quantize,
 };
+use lapidary::recover::Rounding;
 
 use super::model;
 
@@ -67,7 +68,11 @@ fn equalization_pays() {
     let (_, report) = quantized(&chain(), IMAGE, &QuantizeOptions::default());
     let step = report.recovery.iter().find(|r| r.method == "equalize").unwrap();
     assert!(step.kept && step.sqnr_after > step.sqnr_before + 3.0, "{step:?}");
-    let off = QuantizeOptions { equalize: Equalize::Off, ..QuantizeOptions::default() };
+    let off = QuantizeOptions {
+        equalize: Equalize::Off,
+        rounding: Rounding::Nearest,
+        ..QuantizeOptions::default()
+    };
     assert!(quantized(&chain(), IMAGE, &off).1.recovery.is_empty());
 }
 
@@ -89,6 +94,35 @@ fn smoothing_adds_a_mul_before_a_matrix() {
     assert!(step.kept && count(&smooth) == 1, "{step:?}");
     let fold = QuantizeOptions { equalize: Equalize::Fold, ..QuantizeOptions::default() };
     assert_eq!(count(&quantized(&m, DIMS, &fold).0), 0);
+}
+
+#[test]
+fn rounding_pays_and_stores_what_it_found() {
+    let m = chain();
+    let with = |rounding| {
+        let o = QuantizeOptions { equalize: Equalize::Off, rounding, ..Default::default() };
+        quantized(&m, IMAGE, &o)
+    };
+    let (rounded, report) = with(Rounding::Auto);
+    let step = report.recovery.iter().find(|r| r.method == "rounding").unwrap();
+    assert!(step.kept && step.sqnr_after > step.sqnr_before + 1.0, "{step:?}");
+    assert_eq!(step.sites, 3);
+    let (nearest, report) = with(Rounding::Nearest);
+    assert!(report.recovery.iter().all(|r| r.method != "rounding"));
+    let codes = |m: &Model| {
+        let v = m.graph.find_value("w1_quantized").unwrap();
+        m.graph.const_tensor(v).unwrap().clone()
+    };
+    assert_ne!(codes(&rounded), codes(&nearest));
+}
+
+#[test]
+fn a_goal_is_a_number_from_zero_on() {
+    for drop in [-1.0, f64::NAN, f64::INFINITY] {
+        let o = QuantizeOptions { max_drop: Some(drop), ..Default::default() };
+        let error = quantize(&mut chain(), &o, &TractEngine, &Random(IMAGE), &|_| {}).unwrap_err();
+        assert!(error.to_string().contains("--max-drop"), "{error}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod channels;
 mod equalize;
+mod rounding;
 mod search;
 mod space;
 #[cfg(test)]
@@ -21,8 +22,9 @@ use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
 use channels::ChannelStats;
 use equalize::Site;
-use trial::{JUDGED, Judge};
+use trial::{CALIBRATED, JUDGED, Judge};
 
+pub(super) use rounding::round_weights;
 pub(super) use search::meet_goal;
 pub use search::{LayerNoise, Metric, Search, noise_by_layer};
 
@@ -75,7 +77,7 @@ pub(super) fn recover(
     if o.equalize == Equalize::Off || data.is_empty() || data.is_synthetic() {
         return Ok(Vec::new());
     }
-    let judge = Judge::new(m, engine, data, JUDGED)?;
+    let judge = Judge::new(m, engine, data, JUDGED, CALIBRATED)?;
     let (plain, corrected) = judge.quantized(m, plan, o)?;
     let mut steps = Vec::new();
     let best = corrected.unwrap_or(plain).max(plain);
@@ -176,7 +178,7 @@ impl Run<'_> {
         let opset = model.default_opset();
         crate::pass::infer_graph(&mut model.graph, opset, &mut |_, _| {});
         let plan = plan(&model.graph, self.o)?;
-        let (plain, corrected) = self.judge.quantized(&model, &plan, self.o)?;
-        Ok(Some(Variant { model, plan, changed, after: corrected.unwrap_or(plain) }))
+        let after = self.judge.corrected(&model, &plan, self.o)?.sqnr_db;
+        Ok(Some(Variant { model, plan, changed, after }))
     }
 }

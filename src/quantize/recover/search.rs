@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::placement::{Plan, plan, plan_except};
 use super::super::{QuantizeError, QuantizeOptions, calibrate_plan, insert, prepare};
-use super::trial::{JUDGED, Judge, Score};
+use super::rounding;
+use super::trial::{FITTED, JUDGED, Judge, Score, written};
 use crate::data::Source;
 use crate::engine::Engine;
 use crate::ir::{Model, OpId};
@@ -88,7 +89,7 @@ pub fn noise_by_layer(
     prepare(&mut m, o)?;
     let plan = plan(&m.graph, o)?;
     let most = if data.labels().is_some() { JUDGED_BY_LABELS } else { JUDGED };
-    let judge = Judge::new(&m, engine, data, most)?;
+    let judge = Judge::new(&m, engine, data, most, FITTED)?;
     rank(&m, &plan, o, &judge, progress)
 }
 
@@ -104,10 +105,9 @@ fn rank(
         return Ok(layers);
     }
     let c = calibrate_plan(m, plan, o, judge.engine, &judge.calibration, &|_| {})?;
-    let amax = c.thresholds.iter().map(|(v, t)| (*v, t.amax)).collect();
     for (i, site) in plan.weights.iter().enumerate() {
         let mut alone = m.clone();
-        insert::insert(&mut alone.graph, &plan.only(site.op), &amax, o);
+        insert::insert(&mut alone.graph, &plan.only(site.op), &c, o);
         let Score { sqnr_db, cosine, top1 } = judge.score(&alone)?;
         let (node, op_type) = (m.graph.label(site.op), m.graph.op(site.op).full_type());
         layers.push(LayerNoise { node, op_type, sqnr_db, cosine, top1, op: site.op });
@@ -132,9 +132,9 @@ pub(in super::super) fn meet_goal(
     let Some(max_drop) = o.max_drop else { return Ok(None) };
     let start = Instant::now();
     let most = if o.metric == Metric::Top1 { JUDGED_BY_LABELS } else { JUDGED };
-    let judge = Judge::new(m, engine, data, most)?;
+    let judge = Judge::new(m, engine, data, most, FITTED)?;
     let mut goal = Goal { m, o, judge, max_drop, tried: 0 };
-    let drop_before = goal.drop(full)?;
+    let drop_before = goal.drop_at_best(full)?;
     let mut found = Search {
         metric: o.metric,
         max_drop,
@@ -175,7 +175,25 @@ impl Goal<'_> {
         if plan.pairs.is_empty() {
             return Ok(0.0);
         }
-        let s = self.judge.corrected(self.m, plan, self.o)?;
+        let score = self.judge.corrected(self.m, plan, self.o)?;
+        self.drop_of(&score)
+    }
+
+    /// The drop of the plan, weights rounded as the options ask where the goal needs it.
+    fn drop_at_best(&mut self, plan: &Plan) -> Result<f64, QuantizeError> {
+        let drop = self.drop(plan)?;
+        if drop <= self.max_drop || !rounding::is_wanted(self.o, &self.judge.calibration) {
+            return Ok(drop);
+        }
+        self.tried += 1;
+        let (m, o, judge) = (self.m, self.o, &self.judge);
+        let c = calibrate_plan(m, plan, o, judge.engine, &judge.calibration, &|_| {})?;
+        let (m, c) = rounding::rounded(m, plan, o, &c, judge)?;
+        let score = judge.score(&written(&m, plan, o, &c, !o.no_bias_correction))?;
+        Ok(self.drop_of(&score)?.min(drop))
+    }
+
+    fn drop_of(&self, s: &Score) -> Result<f64, QuantizeError> {
         Ok(match self.o.metric {
             Metric::Sqnr => 100.0 * 10f64.powf(-s.sqnr_db / 20.0),
             Metric::Cosine => 100.0 * (1.0 - s.cosine),

@@ -12,8 +12,10 @@ use crate::engine::{Engine, Feeds, Observer, RunError, all_cores, run_all};
 use crate::ir::{Model, Tensor};
 use crate::verify::largest;
 
-/// Samples that a trial is calibrated on, and those that judge it.
-const CALIBRATED: usize = 32;
+/// Samples that a trial is calibrated on at most, and that layers are fitted to.
+pub(super) const CALIBRATED: usize = 16;
+pub(super) const FITTED: usize = 32;
+/// Samples that judge a trial.
 pub(super) const JUDGED: usize = 16;
 
 /// Runs `from..from + len` of a source.
@@ -48,8 +50,8 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// For a float model. A third of the samples, `most` at most, judges, the others calibrate; all
-    /// do both where there are fewer than 12.
+    /// For a float model. A third of the samples, `most` at most, judges, the others calibrate, up to
+    /// `calibrated`; all do both where there are fewer than 12.
     ///
     /// # Errors
     /// When the model does not run.
@@ -58,10 +60,11 @@ impl<'a> Judge<'a> {
         engine: &'a dyn Engine,
         source: &'a dyn Source,
         most: usize,
+        calibrated: usize,
     ) -> Result<Judge<'a>, QuantizeError> {
         let n = source.len();
         let held_out = if n < 12 { 0 } else { (n / 3).min(most) };
-        let calibrated = (n - held_out).min(CALIBRATED);
+        let calibrated = (n - held_out).min(calibrated);
         let calibration = Part { source, from: 0, len: calibrated };
         // Far from the samples that calibrate: neighbours are often alike.
         let from = if held_out == 0 { 0 } else { n - held_out };
@@ -135,13 +138,19 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn written(m: &Model, plan: &Plan, o: &QuantizeOptions, c: &Calibrated, correct: bool) -> Model {
+/// The model quantized by the plan, biases corrected if `correct`.
+pub(super) fn written(
+    m: &Model,
+    plan: &Plan,
+    o: &QuantizeOptions,
+    c: &Calibrated,
+    correct: bool,
+) -> Model {
     let mut m = m.clone();
     if correct {
-        correct_biases(&mut m.graph, plan, &c.stats);
+        correct_biases(&mut m.graph, plan, c);
     }
-    let amax = c.thresholds.iter().map(|(v, t)| (*v, t.amax)).collect();
-    insert::insert(&mut m.graph, plan, &amax, o);
+    insert::insert(&mut m.graph, plan, c, o);
     m
 }
 

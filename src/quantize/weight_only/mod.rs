@@ -118,7 +118,7 @@ pub(super) fn quantize(
         note(&m.graph, &mut decisions, site.op, outcome);
     }
     for site in &per_channel {
-        if let Some(v) = insert::store_weight(&mut m.graph, site, super::Payload::Int8) {
+        if let Some(v) = insert::store_weight(&mut m.graph, site, super::Payload::Int8, None) {
             m.graph.set_operand(site.op, site.slot, Some(v));
         }
     }
