@@ -42,7 +42,7 @@ use crate::convert::raise_opset;
 use crate::data::Source;
 use crate::engine::{Engine, Progress};
 use crate::ir::{Graph, Model, OpId, ValueId};
-use crate::target::tensorrt::check_qdq;
+use crate::target::{Finding, tensorrt::check_qdq};
 use ranges::{Calibrated, calibrate_plan, known};
 
 /// Quantizes the main graph of a model in place, in the way that the options ask for: statically, by
@@ -191,6 +191,9 @@ fn quantize_new(
         cache::write(path, &by_name)?;
     }
     report.quantized_weights = insert::insert(&mut m.graph, &plan, &calibrated, o);
+    if o.embeddings && o.payload == Payload::Int8 {
+        report.quantized_weights += weight_only::embeddings(&mut m.graph, WeightType::Int8, None);
+    }
     report.bytes_after = cost::constant_bytes(&m.graph);
     finish(m, o, report, &before)
 }

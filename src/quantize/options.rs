@@ -134,8 +134,8 @@ pub struct QuantizeOptions {
     /// With --weights: how weights are rounded
     #[arg(long, value_enum, default_value_t = WeightAlgorithm::Rtn)]
     pub algorithm: WeightAlgorithm,
-    /// With --weights: tables of embeddings as well
-    #[arg(long, requires = "weights")]
+    /// Store tables of embeddings in the type of the weights as well
+    #[arg(long)]
     pub embeddings: bool,
 }
 

@@ -51,7 +51,7 @@ const RIDGES: [f64; 2] = [1e-2, 1e-1];
 /// The same where weights are only rounded.
 const DAMPING: f64 = 1e-2;
 /// Bytes of the inputs of a layer that are held at once.
-const INPUTS: usize = 48 << 20;
+const INPUTS: usize = 96 << 20;
 /// Rows that are rounded together.
 const ROWS: usize = 16;
 /// Longest row whose second moments are taken.
@@ -74,8 +74,8 @@ pub(crate) fn recover_rounded(
     for job in &mut jobs {
         job.grid = Some(Grid { rounding: q.rounding, rounded: quantized(job) });
         let row = 4 * job.fan_in * job.layer.groups;
-        let most = (INPUTS / row.max(1)).clamp(512, 8192);
-        job.rows = (3 * job.fan_in).clamp(2048.min(most), most).div_ceil(samples.max(1));
+        let most = (INPUTS / row.max(1)).clamp(512, 16384);
+        job.rows = (3 * job.fan_in).clamp(4096.min(most), most).div_ceil(samples.max(1));
         if job.target.shortcut.is_some() {
             job.target.shortcut = shortcut(original, cut, job);
         }

@@ -5,6 +5,7 @@
 //! which depends on shapes is settled before the first sample runs. Calls are guarded: tract may
 //! panic on what it does not foresee.
 
+mod parts;
 mod plan;
 mod quiet;
 mod support;
@@ -44,21 +45,25 @@ impl Engine for TractEngine {
             }
         };
         support::check(model)?;
+        let no_defaults =
+            model.graph.inputs().iter().all(|v| model.graph.initializer(*v).is_none());
+        if model.graph.ops().count() > parts::LONG && no_defaults {
+            return Ok(Arc::new(parts::Parts::new(model, taps)?));
+        }
+        TractEngine::whole(model, taps)
+    }
+}
+
+impl TractEngine {
+    /// The model in one piece.
+    fn whole(model: &Model, taps: &[String]) -> Result<Arc<dyn Session>, EngineError> {
         let specs = InputSpec::of_graph(&model.graph);
         let labels = model.graph.order().iter().map(|op| model.graph.label(*op)).collect();
         let mut wanted = Vec::new();
         let outputs = model.graph.outputs().to_vec();
         let outputs = outputs.iter().map(|v| place(model, *v, &mut wanted)).collect();
-        let taps: Result<Vec<Place>, EngineError> = taps
-            .iter()
-            .map(|name| {
-                let v = model.graph.find_value(name).ok_or_else(|| EngineError::Input {
-                    name: name.clone(),
-                    what: "the model has no value of this name to observe".to_owned(),
-                })?;
-                Ok(place(model, v, &mut wanted))
-            })
-            .collect();
+        let taps: Result<Vec<Place>, EngineError> =
+            taps.iter().map(|name| tap(model, name, &mut wanted)).collect();
         let wanted: Vec<String> =
             wanted.iter().map(|v| model.graph.value(*v).name().to_owned()).collect();
         let names = Names { labels };
@@ -90,6 +95,14 @@ fn place(model: &Model, v: ValueId, wanted: &mut Vec<ValueId>) -> Place {
         wanted.len() - 1
     });
     Place::Computed(i)
+}
+
+fn tap(model: &Model, name: &str, wanted: &mut Vec<ValueId>) -> Result<Place, EngineError> {
+    let v = model.graph.find_value(name).ok_or_else(|| EngineError::Input {
+        name: name.to_owned(),
+        what: "the model has no value of this name to observe".to_owned(),
+    })?;
+    Ok(place(model, v, wanted))
 }
 
 /// Dims of each input; `None` where its default stands in.

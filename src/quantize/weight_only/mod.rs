@@ -225,7 +225,7 @@ fn store(
 }
 
 /// Tables of Gather: one scale for each row, or for each block of it.
-fn embeddings(g: &mut Graph, ty: WeightType, block: Option<usize>) -> usize {
+pub(super) fn embeddings(g: &mut Graph, ty: WeightType, block: Option<usize>) -> usize {
     let mut count = 0;
     for op in g.order() {
         let table =
