@@ -13,7 +13,7 @@ use crate::ir::{Model, Tensor};
 use crate::verify::largest;
 
 /// Samples that a trial is calibrated on at most, and that layers are fitted to.
-pub(super) const CALIBRATED: usize = 16;
+pub(super) const CALIBRATED: usize = 32;
 pub(super) const FITTED: usize = 32;
 /// Samples that judge a trial.
 pub(super) const JUDGED: usize = 16;
