@@ -162,22 +162,7 @@ fn quantize_new(
                 report.bytes_after = report.bytes_before;
                 return Ok(report);
             }
-            let start = Instant::now();
-            let mut calibrated = calibrate_plan(m, &plan, o, *engine, *data, progress)?;
-            report.calibration_seconds = start.elapsed().as_secs_f64();
-            report.samples = data.len() * data.batch();
-            calibrated.weight_scales = recover::round_weights(
-                m,
-                &plan,
-                o,
-                &calibrated,
-                (*engine, *data),
-                &mut report.recovery,
-            )?;
-            if data.is_synthetic() {
-                report.warnings.push("calibrated on random numbers: ranges mean nothing".into());
-            }
-            calibrated
+            calibrate_and_round(m, &plan, o, (*engine, *data, progress), &mut report)?
         }
         Calibration::Known(ranges) => known(&m.graph, &plan, ranges)?,
     };
@@ -221,6 +206,28 @@ fn recover(
         report.warnings.push("nothing can be quantized within --max-drop".into());
     }
     Ok(())
+}
+
+/// Chooses ranges from data, and rounds the weights to what they leave.
+fn calibrate_and_round(
+    m: &mut Model,
+    plan: &Plan,
+    o: &QuantizeOptions,
+    (engine, data, progress): (&dyn Engine, &dyn Source, Progress),
+    report: &mut QuantizeReport,
+) -> Result<Calibrated, QuantizeError> {
+    let start = Instant::now();
+    let mut calibrated = calibrate_plan(m, plan, o, engine, data, progress)?;
+    report.calibration_seconds = start.elapsed().as_secs_f64();
+    report.samples = data.len() * data.batch();
+    let steps = &mut report.recovery;
+    calibrated.weight_scales =
+        recover::round_weights(m, plan, o, &calibrated, (engine, data), steps)?;
+    report.recovery_seconds = steps.iter().map(|r| r.seconds).sum();
+    if data.is_synthetic() {
+        report.warnings.push("calibrated on random numbers: ranges mean nothing".into());
+    }
+    Ok(calibrated)
 }
 
 /// Nothing is written that the linter rejects, unless it is for another runtime or was so `before`.
