@@ -250,6 +250,22 @@ fn t4_t5_attention_in_fp8_and_on_request_in_int8() {
 }
 
 #[test]
+fn attention_without_all_ranges_stays_float() {
+    let pair =
+        "xq = QuantizeLinear(x, xs, xz)\nxd = DequantizeLinear(xq, xs, xz)\nq = MatMul(xd, w0)";
+    let text = ATTENTION
+        .replace("<float s = {0.125}>", "<float s = {0.125}, float xs = {0.05}, int8 xz = {0}>")
+        .replace("q = MatMul(x, w0)", pair)
+        .replace("(x, w1)", "(xd, w1)")
+        .replace("(x, w2)", "(xd, w2)");
+    let o = QuantizeOptions { from_quantized: true, attention: true, ..QuantizeOptions::default() };
+    let (_, m, report) = quantized(&text, &o, &Rows(vec![2, 16, 64])).unwrap();
+    assert_eq!(report.quantized_ops, 3, "the projections of x");
+    let pairs = ops(&m).iter().filter(|t| *t == "QuantizeLinear").count();
+    assert_eq!(pairs, 1);
+}
+
+#[test]
 fn attention_says_why_it_stays_float() {
     let why = |text: &str, o: &QuantizeOptions| {
         let m = model(text);

@@ -33,6 +33,7 @@ pub(super) fn apply(g: &Graph, plan: &mut Plan, rules: &Rules, fp8: bool) {
         let mut chosen = Vec::new();
         for (product, why) in [a.first, a.second].into_iter().zip(refusals) {
             match why {
+                _ if plan.is_quantized(product) => {} // W5 is off.
                 Some((rule, why)) => decide(g, plan, product, false, rule, why),
                 None if both => {
                     let why = "the other product of its attention stays float";

@@ -70,28 +70,29 @@ impl Plan {
         self.quantized.len()
     }
 
-    /// Drops pairs of values that `keep` refuses, and the linear ops that read them.
+    /// Drops pairs of values that `keep` refuses, and the linear ops and attentions that read them.
     pub(in super::super) fn keep_only(&mut self, g: &Graph, keep: &dyn Fn(ValueId) -> bool) {
         let fixed = &self.fixed;
         let refused: Vec<ValueId> =
             self.pairs.keys().copied().filter(|v| !keep(*v) && !fixed.contains_key(v)).collect();
+        let whole = |rule: &str| rule.starts_with(['W', 'T']);
+        let mut gone = BTreeSet::new();
         for v in refused {
             let Some(readers) = self.pairs.remove(&v) else { continue };
-            for (op, _) in readers.keys() {
-                let behind = &self.behind;
-                self.weights.retain(|s| s.op != *op && behind.get(&s.op) != Some(op));
-                if self.quantized.remove(op) {
-                    let label = g.label(*op);
-                    for d in self.decisions.iter_mut().filter(|d| d.node == label) {
-                        d.quantized = false;
-                        d.reason = "its input was not quantized before".into();
-                    }
-                }
+            gone.extend(readers.into_iter().filter(|r| whole(r.1)).map(|((op, _), _)| op));
+        }
+        let behind = &self.behind;
+        self.weights.retain(|s| !gone.contains(behind.get(&s.op).unwrap_or(&s.op)));
+        for op in &gone {
+            self.quantized.remove(op);
+            let label = g.label(*op);
+            for d in self.decisions.iter_mut().chain(&mut self.others).filter(|d| d.node == label) {
+                d.quantized = false;
+                d.reason = "what it reads was not quantized before".into();
             }
         }
-        let quantized = &self.quantized;
         self.pairs.values_mut().for_each(|readers| {
-            readers.retain(|(op, _), rule| !rule.starts_with('W') || quantized.contains(op));
+            readers.retain(|(op, _), rule| !(whole(rule) && gone.contains(op)));
         });
         self.pairs.retain(|_, readers| !readers.is_empty());
         let pairs = &self.pairs;
