@@ -11,9 +11,10 @@
 //!
 //! ## When it applies
 //! The integers are constant and of 8 bits; the scale is constant, positive, a single number or one
-//! for each index of one axis; nothing else reads the Cast, and no MatMul or Gemm the result:
-//! runtimes compute float weights before they run, but keep dequantized ones in products that are
-//! slower then.
+//! for each index of one axis; nothing else reads the Cast, and MatMuls alone read the result, as
+//! their second operand. Runtimes multiply by dequantized weights as they are stored; for any other
+//! reader they would dequantize all of them in every run, but not so a Cast and a Mul, which they
+//! compute before they run.
 //!
 //! ## What it preserves
 //! The integers, so the file does not grow, and the name of the result.
@@ -23,7 +24,7 @@
 //! as they are.
 
 use super::pattern::{is_private, operand, result, sole_maker, with_const};
-use crate::ir::{DType, Graph, Miss, Op, OpId, Patch};
+use crate::ir::{DType, Graph, Miss, Op, OpId, Patch, Slot};
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
 pub(crate) struct FuseDequantize;
@@ -75,9 +76,11 @@ impl Rewrite for FuseDequantize {
             }
             _ => return Err("the scale does not follow one axis".into()),
         };
-        let multiplies = |op: OpId| g.op(op).is("MatMul") || g.op(op).is("Gemm");
-        if g.uses(result(g, at)?).iter().any(|(op, _)| multiplies(*op)) {
-            return Err("a product reads the result".into());
+        let made = result(g, at)?;
+        let weighs =
+            |(op, slot): &(OpId, Slot)| g.op(*op).is("MatMul") && *slot == Slot::Operand(1);
+        if g.is_output(made) || !g.uses(made).iter().all(weighs) {
+            return Err("something else than a MatMul reads the result".into());
         }
         let mut patch = Patch::at(at);
         let data = scale.reshaped(dims).ok_or("the scale does not fit")?;
