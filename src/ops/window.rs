@@ -113,7 +113,7 @@ impl Window {
 }
 
 /// An attribute that holds `len` integers, `default` each when it is absent.
-pub(super) fn list(op: &Op, name: &str, len: usize, default: i64) -> Result<Vec<i64>, InferError> {
+pub(crate) fn list(op: &Op, name: &str, len: usize, default: i64) -> Result<Vec<i64>, InferError> {
     match op.ints(name) {
         None => Ok(vec![default; len]),
         Some([]) => Ok(vec![default; len]),

@@ -15,6 +15,7 @@ use super::options::{Profile, QuantizeOptions};
 use super::placement::{Decision, Linear, linear, plan};
 use super::{QuantizeError, QuantizeReport, cost, raise_to};
 use crate::ir::{DType, Graph, Model, Op, OpId, Tensor, Type, Value, ValueId};
+use crate::recover::linalg::transpose;
 
 /// Oldest operator set with DynamicQuantizeLinear.
 const MIN_OPSET: i64 = 11;
@@ -101,7 +102,7 @@ fn form(g: &Graph, l: &Linear, o: &QuantizeOptions) -> Result<Form, &'static str
             }
             let (weight, dims) = match node.int_or("transB", 0) {
                 0 => (weight, dims),
-                _ => (transposed(&weight, dims[0], dims[1]), vec![dims[1], dims[0]]),
+                _ => (transpose(&weight, dims[1]), vec![dims[1], dims[0]]),
             };
             let broadcast = vec![dims[1]];
             let (integer, bias) = (integer("MatMulInteger"), g.operand(l.op, 2));
@@ -121,11 +122,6 @@ fn form(g: &Graph, l: &Linear, o: &QuantizeOptions) -> Result<Form, &'static str
         "W1" => Err("Conv is left out: ConvInteger is slow; --include Conv asks for it"),
         _ => Err("there is no integer operator for it"),
     }
-}
-
-/// `[rows, columns]` to `[columns, rows]`.
-fn transposed(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|c| (0..rows).map(move |r| data[r * columns + c])).collect()
 }
 
 /// Values of DynamicQuantizeLinear: codes, scale, zero point.

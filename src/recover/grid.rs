@@ -280,15 +280,19 @@ mod tests {
         (x, y, old)
     }
 
-    fn errors(rounding: Rounding) -> f64 {
-        let (x, y, old) = case();
-        let problem = Problem {
-            inputs: Mat::new(&x, K),
-            want: Mat::new(&y, N),
+    fn problem<'a>(x: &'a [f32], y: &'a [f32], biased: bool) -> Problem<'a> {
+        Problem {
+            inputs: Mat::new(x, K),
+            want: Mat::new(y, N),
             shortcut: None,
             activation: None,
-            biased: true,
-        };
+            biased,
+        }
+    }
+
+    fn errors(rounding: Rounding) -> f64 {
+        let (x, y, old) = case();
+        let problem = problem(&x, &y, true);
         let f = fit(&problem, &old, 300, Grid { rounding, rounded: true });
         for (row, s) in f.linear.weights.chunks(K).zip(&f.scales) {
             assert!(row.iter().all(|w| ((w / s).round() * s - w).abs() <= 1e-6 * s));
@@ -310,13 +314,7 @@ mod tests {
     #[test]
     fn layers_that_stay_float_have_no_scales() {
         let (x, y, old) = case();
-        let problem = Problem {
-            inputs: Mat::new(&x, K),
-            want: Mat::new(&y, N),
-            shortcut: None,
-            activation: None,
-            biased: false,
-        };
+        let problem = problem(&x, &y, false);
         let f = fit(&problem, &old, 300, Grid { rounding: Rounding::Auto, rounded: false });
         assert!(f.scales.is_empty() && f.linear.bias == old.bias);
         assert!(problem.errors(&f.linear).0 <= problem.errors(&old).0);

@@ -1,7 +1,8 @@
 //! Linear layers: where weight and bias are, and which elements of the input each result reads.
 
-use super::linalg::Mat;
+use super::linalg::{Mat, transpose};
 use crate::ir::{DType, Graph, OpId, Tensor, ValueId};
+use crate::ops::window_list;
 use crate::passes::weights::float_tensor;
 
 /// A `Conv`, `Gemm` or `MatMul` with a weight of its own.
@@ -299,21 +300,12 @@ fn following_bias(g: &Graph, result: ValueId) -> Option<(OpId, usize)> {
     (g.op(add).is("Add") && fits).then_some((add, bias))
 }
 
-/// Rows of `cols` elements as columns.
-fn transpose(data: &[f32], cols: usize) -> Vec<f32> {
-    let rows = data.len() / cols.max(1);
-    (0..cols).flat_map(|c| (0..rows).map(move |r| data[r * cols + c])).collect()
-}
-
 impl Window {
     fn of(g: &Graph, op: OpId, kernel: &[usize]) -> Option<Window> {
         let (node, n) = (g.op(op), kernel.len());
-        let list = |name: &str, len: usize, default: usize| match node.ints(name) {
-            None | Some([]) => Some(vec![default; len]),
-            Some(v) if v.len() == len => {
-                v.iter().map(|x| usize::try_from(*x).ok()).collect::<Option<Vec<_>>>()
-            }
-            Some(_) => None,
+        let list = |name: &str, len: usize, default: i64| -> Option<Vec<usize>> {
+            let all = window_list(node, name, len, default).ok()?;
+            all.into_iter().map(|x| usize::try_from(x).ok()).collect()
         };
         let auto = match node.str("auto_pad") {
             Some("SAME_UPPER") => Auto::SameUpper,

@@ -20,6 +20,12 @@ const CHUNK: usize = 512;
 /// Width of the blocks that threads share out.
 const BLOCK: usize = 64;
 
+/// Rows of `cols` elements as columns.
+pub(crate) fn transpose(data: &[f32], cols: usize) -> Vec<f32> {
+    let rows = data.len() / cols.max(1);
+    (0..cols).flat_map(|c| (0..rows).map(move |r| data[r * cols + c])).collect()
+}
+
 impl<'a> Mat<'a> {
     /// All of `data`, in rows of `cols`.
     pub fn new(data: &'a [f32], cols: usize) -> Mat<'a> {

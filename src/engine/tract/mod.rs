@@ -105,6 +105,21 @@ fn tap(model: &Model, name: &str, wanted: &mut Vec<ValueId>) -> Result<Place, En
     Ok(place(model, v, wanted))
 }
 
+/// Shows what is tapped, and gives the outputs; `None` when one is missing.
+fn deliver(
+    taps: &[Place],
+    outputs: &[Place],
+    observe: &mut dyn FnMut(usize, Tensor),
+    get: impl Fn(&Place) -> Option<Tensor>,
+) -> Option<Vec<Tensor>> {
+    for (i, tap) in taps.iter().enumerate() {
+        if let Some(t) = get(tap) {
+            observe(i, t);
+        }
+    }
+    outputs.iter().map(get).collect()
+}
+
 /// Dims of each input; `None` where its default stands in.
 type Key = Vec<Option<Vec<usize>>>;
 
@@ -166,12 +181,7 @@ impl Session for TractSession {
             Place::Const(t) => Some(t.clone()),
             Place::Computed(i) => computed.get(*i).cloned(),
         };
-        for (i, tap) in self.taps.iter().enumerate() {
-            if let Some(t) = get(tap) {
-                observe(i, t);
-            }
-        }
-        let outputs: Option<Vec<Tensor>> = self.outputs.iter().map(get).collect();
+        let outputs = deliver(&self.taps, &self.outputs, observe, get);
         outputs.ok_or_else(|| self.names.failed("an output is missing"))
     }
 }

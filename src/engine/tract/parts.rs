@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Place, TractEngine, place};
+use super::{Place, TractEngine, deliver, place};
 use crate::engine::{EngineError, Feeds, InputSpec, Session, match_feeds};
 use crate::ir::{Model, OpId, Tensor, Value, ValueId};
 
@@ -135,16 +135,10 @@ impl Session for Parts {
             Place::Const(t) => Some(t.clone()),
             Place::Computed(i) => have.get(&self.wanted[*i]).cloned(),
         };
-        for (i, tap) in self.taps.iter().enumerate() {
-            if let Some(t) = get(tap) {
-                observe(i, t);
-            }
-        }
-        let missing = || EngineError::Run {
+        deliver(&self.taps, &self.outputs, observe, get).ok_or_else(|| EngineError::Run {
             engine: super::NAME,
             node: None,
             what: "an output is missing".to_owned(),
-        };
-        self.outputs.iter().map(|p| get(p).ok_or_else(missing)).collect()
+        })
     }
 }

@@ -48,46 +48,57 @@ fn scalar(s: &mut Step, dtype: DType, what: &str, value: f32) -> Result<ValueId,
     Ok(s.constant(what, tensor))
 }
 
-fn narrowed(s: &mut Step, x: ValueId, from: DType, to: DType) -> ValueId {
-    match from == to {
-        true => x,
-        false => s.add(Op::new("Cast").with("to", i64::from(to.code())), &[x], "narrow"),
+/// What normalizations over axes share.
+struct Norm {
+    axes: Vec<i64>,
+    /// The input in the type of the statistics.
+    x: ValueId,
+    dtype: DType,
+    wide: DType,
+    scale: ValueId,
+    epsilon: ValueId,
+}
+
+impl Norm {
+    fn of(s: &mut Step) -> Result<Norm, Why> {
+        s.own_attr("epsilon")?;
+        let axes = axes(s)?;
+        let (x, dtype, wide) = staged(s)?;
+        let scale = s.operand(1)?;
+        let epsilon = s.node().float_or("epsilon", 1e-5);
+        let epsilon = scalar(s, wide, "epsilon", epsilon)?;
+        Ok(Norm { axes, x, dtype, wide, scale, epsilon })
+    }
+
+    /// `x / √(mean(x²) + ε)` in the type of the op, and the root; `what` names the mean.
+    fn normal(&self, s: &mut Step, x: ValueId, what: &str, root: &str) -> (ValueId, ValueId) {
+        let square = s.add(Op::new("Mul"), &[x, x], "square");
+        let mean = mean(s, square, &self.axes, what);
+        let sum = s.add(Op::new("Add"), &[mean, self.epsilon], &format!("{what}_epsilon"));
+        let root = s.add(Op::new("Sqrt"), &[sum], root);
+        let normal = s.add(Op::new("Div"), &[x, root], "normal");
+        if self.wide == self.dtype {
+            return (normal, root);
+        }
+        let cast = Op::new("Cast").with("to", i64::from(self.dtype.code()));
+        (s.add(cast, &[normal], "narrow"), root)
     }
 }
 
 /// `x / √(mean(x²) + ε) · scale`.
 pub(super) fn rms(s: &mut Step) -> Result<(), Why> {
-    s.own_attr("epsilon")?;
-    let axes = axes(s)?;
-    let (x, dtype, wide) = staged(s)?;
-    let scale = s.operand(1)?;
-    let epsilon = s.node().float_or("epsilon", 1e-5);
-    let epsilon = scalar(s, wide, "epsilon", epsilon)?;
-    let square = s.add(Op::new("Mul"), &[x, x], "square");
-    let mean = mean(s, square, &axes, "mean");
-    let sum = s.add(Op::new("Add"), &[mean, epsilon], "mean_epsilon");
-    let root = s.add(Op::new("Sqrt"), &[sum], "root");
-    let normal = s.add(Op::new("Div"), &[x, root], "normal");
-    let normal = narrowed(s, normal, wide, dtype);
-    s.finish(Op::new("Mul"), &[normal, scale])
+    let norm = Norm::of(s)?;
+    let (normal, _) = norm.normal(s, norm.x, "mean", "root");
+    s.finish(Op::new("Mul"), &[normal, norm.scale])
 }
 
 /// `(x − mean) / √(variance + ε) · scale + bias`, its mean and inverse deviation where they are read.
 pub(super) fn layer(s: &mut Step) -> Result<(), Why> {
-    s.own_attr("epsilon")?;
-    let axes = axes(s)?;
-    let (x, dtype, wide) = staged(s)?;
-    let scale = s.operand(1)?;
-    let epsilon = s.node().float_or("epsilon", 1e-5);
-    let epsilon = scalar(s, wide, "epsilon", epsilon)?;
-    let mean_of_x = mean(s, x, &axes, "mean");
-    let centred = s.add(Op::new("Sub"), &[x, mean_of_x], "centred");
-    let square = s.add(Op::new("Mul"), &[centred, centred], "square");
-    let variance = mean(s, square, &axes, "variance");
-    let sum = s.add(Op::new("Add"), &[variance, epsilon], "variance_epsilon");
-    let deviation = s.add(Op::new("Sqrt"), &[sum], "deviation");
-    let normal = s.add(Op::new("Div"), &[centred, deviation], "normal");
-    let normal = narrowed(s, normal, wide, dtype);
+    let norm = Norm::of(s)?;
+    let scale = norm.scale;
+    let mean_of_x = mean(s, norm.x, &norm.axes, "mean");
+    let centred = s.add(Op::new("Sub"), &[norm.x, mean_of_x], "centred");
+    let (normal, deviation) = norm.normal(s, centred, "variance", "deviation");
     if s.is_read(1) {
         let result = s.g.result(s.op, 1).ok_or("it has no mean")?;
         s.add_into(Op::new("Identity"), &[mean_of_x], result);
