@@ -123,6 +123,8 @@ fn fixtures() {
             let (masked, cut) = (run(&analysis.masked(&choice)), run(&cut));
             let difference = largest_difference(&masked, &cut);
             assert!(approximate || difference < 1e-5, "masked and cut differ by {difference}");
+            let difference = largest_difference(&run(&analysis.zeroed(&choice)), &cut);
+            assert!(approximate || difference < 1e-5, "zeroed and cut differ by {difference}");
         }
     });
 }

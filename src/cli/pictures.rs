@@ -124,7 +124,9 @@ pub(super) fn page<'a>(
     }
     for step in &report.steps {
         match step {
-            StepReport::Prune(p) => charts.extend(page::channels(&p.channels)),
+            StepReport::Prune(p) => {
+                charts.extend(p.cuts.iter().flat_map(|c| page::channels(&c.norms())))
+            }
             StepReport::Quantize(q) => {
                 charts.extend(q.search.iter().filter_map(|s| page::sensitivity(&s.ranking)));
                 charts.extend(page::activations(&q.tensors));

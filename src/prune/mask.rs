@@ -2,9 +2,11 @@
 //! what the pruned model computes, which is how cuts are proven.
 
 use super::groups::Groups;
-use super::lanes::{Lane, LaneId};
-use crate::ir::{DType, Graph, Op, OpId, Slot, Tensor};
-use crate::ops::axes::AxisRef;
+use super::lanes::{Lane, LaneId, Reader};
+use crate::engine::eval_op;
+use crate::ir::{DType, Graph, Op, OpId, Slot, Tensor, ValueId};
+use crate::ops;
+use crate::ops::axes::{Axes, AxisRef};
 
 /// Fills the slices that consume the marked classes with zeros: the model that cutting them must
 /// equal.
@@ -24,10 +26,81 @@ pub(super) fn mask_consumers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
     }
 }
 
-/// Fills what makes the marked classes with zeros: weights, biases, scales of normalizations. The
-/// channels are zero then, and those that read them read nothing, as long as what lies between keeps
-/// zero (an activation with f(0) = 0, a gate that is multiplied).
+/// Fills what makes the marked classes with zeros: weights, biases, scales of normalizations. Where an
+/// op makes something else of zero channels (it adds a constant to all channels, or is an activation
+/// with f(0) ≠ 0), its result is multiplied with zeros there: the channels are zero then wherever they
+/// go, and those that read them read nothing.
 pub(super) fn mask_makers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
+    let lost = |id| groups.classes(id).iter().any(|c| gone[*c as usize]);
+    let shifted: Vec<LaneId> =
+        groups.lanes.ids().filter(|id| lost(*id) && !keeps_zero(g, groups, *id)).collect();
+    zero_makers(g, groups, gone);
+    for id in shifted {
+        let lane = groups.lanes.get(id);
+        let Some(maker) = g.producer_op(lane.value) else { continue };
+        let Some((mask, masked)) = mask(g, groups, id, lane.value, lane.axis, gone) else {
+            continue;
+        };
+        g.replace_uses(lane.value, masked);
+        g.add_op(Op::new("Mul"), &[Some(lane.value), Some(mask)], &[Some(masked)], Some(maker));
+    }
+}
+
+/// What makes the lane gives zeros for channels whose makers are zero.
+fn keeps_zero(g: &Graph, groups: &Groups, id: LaneId) -> bool {
+    let lane = groups.lanes.get(id);
+    let Some(op) = g.producer_op(lane.value) else { return true };
+    let node = g.op(op);
+    match (ops::schema(node).map(|s| s.axes), node.op_type.as_str()) {
+        (Some(Axes::Elementwise), "Mul" | "Div" | "PRelu") => true,
+        (Some(Axes::Elementwise), _) => at_zero(g, groups, op, lane),
+        (_, "Gemm" | "Conv" | "ConvTranspose" | "LayerNormalization") => {
+            g.operand(op, 2).is_none_or(|summand| runs_along(g, groups, id, (op, 2), summand))
+        }
+        (_, "Softmax" | "LogSoftmax" | "ReduceLogSum" | "ReduceLogSumExp") => false,
+        (_, "Pad") => {
+            node.str("mode").is_some_and(|m| m != "constant") || g.operand(op, 2).is_none()
+        }
+        _ => true,
+    }
+}
+
+/// The channels of the lane run along an axis of the operand.
+fn runs_along(g: &Graph, groups: &Groups, id: LaneId, reader: Reader, value: ValueId) -> bool {
+    let Some(class) = groups.classes(id).first() else { return false };
+    let axes = 0..g.value(value).rank().unwrap_or(0);
+    let mut lanes = axes.filter_map(|axis| groups.lanes.find(g, value, axis, Some(reader)));
+    lanes.any(|lane| groups.classes(lane).contains(class))
+}
+
+/// An elementwise op of zeros and single constants is zero.
+fn at_zero(g: &Graph, groups: &Groups, op: OpId, lane: &Lane) -> bool {
+    let Some(rank) = g.value(lane.value).rank() else { return false };
+    let operand = |slot: usize| -> Option<Option<Tensor>> {
+        let Some(value) = g.operand(op, slot) else { return Some(None) };
+        let axis = g.value(value).rank().and_then(|own| (lane.axis + own).checked_sub(rank));
+        let with = axis.and_then(|axis| groups.lanes.find(g, value, axis, Some((op, slot))));
+        let zero = match (with, g.const_tensor(value)) {
+            (Some(id), Some(_)) => shifts(g, groups.lanes.get(id)),
+            (with, _) => with.is_some(),
+        };
+        let one = match g.const_tensor(value) {
+            _ if zero => Tensor::from_f32(g.value(value).dtype()?, &[], &[0.0])?,
+            Some(t) if t.len() == 1 => Tensor::new(t.dtype(), vec![], t.raw()?.clone()).ok()?,
+            _ => return None,
+        };
+        Some(Some(one))
+    };
+    let Some(operands) = (0..g.op(op).arity()).map(operand).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let operands: Vec<Option<&Tensor>> = operands.iter().map(Option::as_ref).collect();
+    let results = eval_op(g.op(op), groups.opset, &operands, usize::MAX);
+    let zero = |t: &Tensor| t.to_f64().is_some_and(|v| v.iter().all(|x| *x == 0.0));
+    results.is_some_and(|all| all.iter().all(zero))
+}
+
+fn zero_makers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
     let sources: Vec<LaneId> = groups.groups.iter().flat_map(|g| &g.sources).map(|s| s.0).collect();
     let sinks: Vec<LaneId> = groups.sinks.iter().map(|s| s.0).collect();
     for id in groups.lanes.ids() {
@@ -82,20 +155,30 @@ pub(super) fn mask_pairs(g: &mut Graph, groups: &Groups, gone: &[bool]) {
     pairs.dedup();
     for (lane, op, at) in pairs {
         let AxisRef::Operand(slot, axis) = at else { continue };
-        let factor = |c: &u32| if gone[*c as usize] { 0.0 } else { 1.0f32 };
-        let mask: Vec<f32> = groups.classes(lane).iter().map(factor).collect();
         let Some(value) = g.operand(op, slot) else { continue };
-        let Some(rank) = g.value(value).rank() else { continue };
-        if !mask.contains(&0.0) || g.value(value).dtype() != Some(DType::F32) {
-            continue;
-        }
-        let mut dims = vec![1; rank - axis];
-        dims[0] = mask.len();
-        let mask = g.add_const("mask", Tensor::of(&dims, &mask));
-        let masked = g.add_named("masked");
+        let Some((mask, masked)) = mask(g, groups, lane, value, axis, gone) else { continue };
         g.add_op(Op::new("Mul"), &[Some(value), Some(mask)], &[Some(masked)], Some(op));
         g.set_operand(op, slot, Some(masked));
     }
+}
+
+/// A factor with zeros for the marked classes along `axis` of `value`, whose classes there are those of
+/// the lane, and a value for the product; nothing when the value is no float or nothing is marked.
+fn mask(
+    g: &mut Graph,
+    groups: &Groups,
+    lane: LaneId,
+    value: ValueId,
+    axis: usize,
+    gone: &[bool],
+) -> Option<(ValueId, ValueId)> {
+    let factor = |c: &u32| if gone[*c as usize] { 0.0 } else { 1.0f32 };
+    let factors: Vec<f32> = groups.classes(lane).iter().map(factor).collect();
+    let dtype: DType = g.value(value).dtype().filter(|d| d.is_float())?;
+    let mut dims = vec![1; g.value(value).rank()?.checked_sub(axis)?];
+    *dims.first_mut()? = factors.len();
+    let factors = Tensor::from_f32(dtype, &dims, &factors).filter(|_| factors.contains(&0.0))?;
+    Some((g.add_const("mask", factors), g.add_named("masked")))
 }
 
 fn zeroed(t: &Tensor, lane: &Lane, dead: &[bool]) -> Option<Tensor> {

@@ -13,6 +13,7 @@
 //! and a vector shared by ops that do not agree is copied for each.
 
 mod curve;
+mod cuts;
 mod derived;
 mod edits;
 mod explain;
@@ -33,6 +34,7 @@ mod trace;
 pub mod verify;
 
 pub use curve::{Curve, CurvePoint, curve};
+pub use cuts::{ChannelNorms, Cuts};
 pub use explain::{AxisPart, Explanation};
 pub use groups::Group;
 pub use importance::{Aggregate, Importance, Normalize};
@@ -154,29 +156,14 @@ pub struct PruneReport {
     pub params_before: usize,
     /// Elements of all float constants after.
     pub params_after: usize,
-    /// Norms of the channels of every layer that loses some, for pictures.
+    /// What one cut took from each layer, for pictures; with several steps there is none.
     #[serde(skip)]
-    pub channels: Vec<ChannelNorms>,
+    pub cuts: Option<Box<Cuts>>,
     /// How accuracy was won back.
     pub recovery: Option<RecoveryReport>,
     /// The model as cut, before recovery, for whoever wants to measure the difference.
     #[serde(skip)]
     pub as_cut: Option<Box<Model>>,
-}
-
-/// Norms of the weights of a layer by the channel that they make.
-#[derive(Clone, Debug)]
-pub struct ChannelNorms {
-    /// Its name.
-    pub layer: String,
-    /// Which norm: `L1`, `L2` or `L∞`.
-    pub norm: &'static str,
-    /// All channels.
-    pub before: Vec<f32>,
-    /// Which of them stay.
-    pub kept: Vec<bool>,
-    /// Those that stay, without the inputs that went; empty when it is not known.
-    pub after: Vec<f32>,
 }
 
 /// The groups of a model, ready to choose from and to cut.
@@ -297,8 +284,8 @@ impl Analysis {
         model
     }
 
-    /// The model with zeros in what makes the chosen channels: it computes what the cut model computes
-    /// wherever zero channels stay zero up to those that read them.
+    /// The model with zeros in what makes the chosen channels, and after ops that make something else of
+    /// zero: it computes what the cut model computes.
     pub fn zeroed(&self, choice: &Choice) -> Model {
         let mut model = self.model.clone();
         mask::mask_makers(&mut model.graph, &self.groups, &choice.gone);

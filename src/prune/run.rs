@@ -1,7 +1,9 @@
 //! Pruning from start to end: choice, cut, recovery, and these in several steps.
 
 use super::importance::{self, Importance, Moments};
-use super::{Analysis, Choice, GroupReport, PruneError, PruneOptions, PruneReport, params, target};
+use super::{
+    Analysis, Choice, Cuts, GroupReport, PruneError, PruneOptions, PruneReport, params, target,
+};
 use crate::ir::Model;
 use crate::pass::Semantics;
 use crate::recover::{self, Calibration, Kept, Recover, RecoverError, RecoveryReport};
@@ -90,8 +92,8 @@ impl Run<'_> {
         if steps == 1 {
             let (before, groups) = (&analysis.model.graph, &analysis.groups);
             let kind = self.options.importance();
-            let norms = importance::channel_norms(before, &cut.graph, groups, &choice.gone, kind);
-            report.channels = norms;
+            let cuts = Cuts::new(before, &cut.graph, groups, &choice.gone, kind);
+            report.cuts = Some(Box::new(cuts));
         }
         then(&mut self.kept, analysis.kept(&choice));
         if let Some(c) = self.data.filter(|_| self.method != Recover::None) {

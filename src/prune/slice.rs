@@ -186,52 +186,84 @@ fn cut_constants(
 }
 
 fn cut_tensor(t: &Tensor, cuts: &[Cut]) -> Option<Tensor> {
-    let mut whole = cuts.iter().filter(|c| c.part.is_none());
-    let t = whole.try_fold(t.clone(), |t, c| select(&t, c.axis, &c.keep))?;
+    let whole: Vec<&Cut> = cuts.iter().filter(|c| c.part.is_none()).collect();
+    let once = |k: usize| whole[..k].iter().all(|c| c.axis != whole[k].axis);
+    let t = if (0..whole.len()).all(once) {
+        let keeps: Vec<(usize, &[u32])> = whole.iter().map(|c| (c.axis, &c.keep[..])).collect();
+        select(t, &keeps)?
+    } else {
+        whole.iter().try_fold(t.clone(), |t, c| select(&t, &[(c.axis, &c.keep)]))?
+    };
     let mut parts = cuts.iter().filter_map(|c| Some((c, c.part?)));
     parts.try_fold(t, |t, (c, part)| select_part(&t, c.axis, part, &c.keep))
 }
 
-/// The slices of `t` with these indices along `axis`.
-fn select(t: &Tensor, axis: usize, keep: &[u32]) -> Option<Tensor> {
+/// The part of `t` with these indices along these axes, of which none is listed twice.
+fn select(t: &Tensor, keeps: &[(usize, &[u32])]) -> Option<Tensor> {
     let raw = t.raw()?;
     let width = t.dtype().bits() / 8;
-    let n = *t.dims().get(axis)?;
-    if width == 0 || keep.iter().any(|k| *k as usize >= n) {
+    let mut dims = t.dims().to_vec();
+    for (axis, keep) in keeps {
+        let n = dims.get_mut(*axis)?;
+        if keep.iter().any(|k| *k as usize >= *n) {
+            return None;
+        }
+        *n = keep.len();
+    }
+    if width == 0 {
         return None;
     }
-    let inner = t.dims()[axis + 1..].iter().product::<usize>() * width;
-    let bytes = match inner {
-        1 => gather::<1>(raw, n, keep),
-        2 => gather::<2>(raw, n, keep),
-        4 => gather::<4>(raw, n, keep),
-        8 => gather::<8>(raw, n, keep),
-        36 => gather::<36>(raw, n, keep),
-        _ => {
-            let outer: usize = t.dims()[..axis].iter().product();
-            let mut bytes = Vec::with_capacity(outer * keep.len() * inner);
-            for o in 0..outer {
-                for &k in keep {
-                    let at = (o * n + k as usize) * inner;
-                    bytes.extend_from_slice(&raw[at..at + inner]);
-                }
-            }
-            bytes
-        }
-    };
-    let mut dims = t.dims().to_vec();
-    dims[axis] = keep.len();
+    let mut bytes = Vec::with_capacity(dims.iter().product::<usize>() * width);
+    let mut keeps = keeps.to_vec();
+    keeps.sort_unstable();
+    take(raw, t.dims(), width, 0, &keeps, &mut bytes);
     Tensor::new(t.dtype(), dims, bytes.into()).ok()
 }
 
-/// The cells of `N` bytes with these indices in each row of `n` cells.
-fn gather<const N: usize>(raw: &[u8], n: usize, keep: &[u32]) -> Vec<u8> {
-    let mut out: Vec<[u8; N]> = Vec::with_capacity(raw.len() / (n * N).max(1) * keep.len());
-    for row in raw.chunks_exact((n * N).max(1)) {
-        let cells = row.as_chunks::<N>().0;
-        out.extend(keep.iter().map(|k| cells[*k as usize]));
+/// Appends what stays of `raw`, which is what lies under one index of each axis before `first`. The
+/// axes are in ascending order.
+fn take(
+    raw: &[u8],
+    dims: &[usize],
+    width: usize,
+    first: usize,
+    keeps: &[(usize, &[u32])],
+    out: &mut Vec<u8>,
+) {
+    let [(axis, keep), rest @ ..] = keeps else { return out.extend_from_slice(raw) };
+    let inner = dims[axis + 1..].iter().product::<usize>() * width;
+    let n = dims[*axis];
+    if n * inner == 0 {
+        return;
     }
-    out.into_flattened()
+    debug_assert_eq!(raw.len(), dims[first..].iter().product::<usize>() * width);
+    for row in raw.chunks_exact(n * inner) {
+        match inner {
+            _ if !rest.is_empty() => {
+                for &k in *keep {
+                    let at = k as usize * inner;
+                    take(&row[at..at + inner], dims, width, axis + 1, rest, out);
+                }
+            }
+            1 => gather::<1>(row, keep, out),
+            2 => gather::<2>(row, keep, out),
+            4 => gather::<4>(row, keep, out),
+            8 => gather::<8>(row, keep, out),
+            36 => gather::<36>(row, keep, out),
+            _ => {
+                for &k in *keep {
+                    let at = k as usize * inner;
+                    out.extend_from_slice(&row[at..at + inner]);
+                }
+            }
+        }
+    }
+}
+
+/// Appends the cells of `N` bytes with these indices in the row.
+fn gather<const N: usize>(row: &[u8], keep: &[u32], out: &mut Vec<u8>) {
+    let cells = row.as_chunks::<N>().0;
+    out.extend(keep.iter().flat_map(|k| cells[*k as usize]));
 }
 
 /// In each block of axis `part.rows`, the slices along `axis` that the block keeps.
@@ -250,7 +282,7 @@ fn select_part(t: &Tensor, axis: usize, part: Part, keep: &[u32]) -> Option<Tens
         let block: Vec<u32> = (b * per_block..(b + 1) * per_block).map(|r| r as u32).collect();
         let own: Option<Vec<u32>> =
             keep.iter().map(|k| k.checked_sub(u32::try_from(b * n).ok()?)).collect();
-        let piece = select(&select(t, part.rows, &block)?, axis, &own?)?;
+        let piece = select(t, &[(part.rows, &block), (axis, &own?)])?;
         bytes.extend_from_slice(piece.raw()?);
         dims = piece.dims().to_vec();
     }

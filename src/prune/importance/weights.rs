@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::derived;
 use super::super::groups::Groups;
-use super::super::lanes::{Lane, LaneId};
+use super::super::lanes::Lane;
 use super::super::options::PruneOptions;
 use super::super::{ChannelNorms, PruneError};
 use super::Importance;
@@ -52,39 +52,26 @@ pub(super) fn scores(
     Ok(parts.iter().map(|p| o.aggregate.of(p)).collect())
 }
 
-/// Norms of the channels of every layer that loses some, in the order of the graph.
+/// Norms of the channels of a layer that loses some, and its name.
 pub(in crate::prune) fn channel_norms(
     before: &Graph,
     after: &Graph,
-    groups: &Groups,
-    gone: &[bool],
+    (lane, op, kept): &(Lane, OpId, Vec<bool>),
     kind: Importance,
-) -> Vec<ChannelNorms> {
+) -> Option<ChannelNorms> {
     let norm = Norm::of(kind);
-    let lost = |lane| groups.classes(lane).iter().any(|c| gone[*c as usize]);
-    let mut sources: Vec<_> =
-        groups.groups.iter().flat_map(|g| &g.sources).filter(|(lane, _)| lost(*lane)).collect();
-    sources.sort_unstable_by_key(|(lane, op)| (*op, *lane));
-    sources.dedup();
-    let picture = |(id, op): &&(LaneId, OpId)| {
-        let lane = groups.lanes.get(*id);
-        let name = before.value(lane.value).name();
-        let layer = &before.op(*op).name;
-        let of = |g: &Graph, v: ValueId| norms(g.const_tensor(v)?, lane, norm);
-        let narrow = |norms: Vec<f64>| norms.into_iter().map(|n| n as f32).collect();
-        Some(ChannelNorms {
-            layer: if layer.is_empty() { name } else { layer }.to_owned(),
-            norm: norm.name(),
-            before: narrow(of(before, lane.value)?),
-            kept: groups.classes(*id).iter().map(|c| !gone[*c as usize]).collect(),
-            after: after
-                .find_value(name)
-                .and_then(|v| of(after, v))
-                .map(narrow)
-                .unwrap_or_default(),
-        })
-    };
-    sources.par_iter().filter_map(picture).collect()
+    let name = before.value(lane.value).name();
+    let layer = &before.op(*op).name;
+    let of = |g: &Graph, v: ValueId| norms(g.const_tensor(v)?, lane, norm);
+    let narrow = |norms: Vec<f64>| norms.into_iter().map(|n| n as f32).collect();
+    let left = after.find_value(name).and_then(|v| of(after, v));
+    Some(ChannelNorms {
+        layer: if layer.is_empty() { name } else { layer }.to_owned(),
+        norm: norm.name(),
+        before: narrow(of(before, lane.value)?),
+        kept: kept.clone(),
+        after: left.map(narrow).unwrap_or_default(),
+    })
 }
 
 fn lane_scores(
