@@ -8,8 +8,11 @@ half of whose channels are dead, of which pruning has to choose such (with --kin
 and ratios below 0.5). With --lapidary also compares what is left of the MACs with `inspect`. Needs the
 example program: cargo build --release --example prune_zoo
 
+With --fixtures, MODEL is the folder that `PRUNE_FIXTURES=DIR cargo test --release --test prune fixtures`
+wrote to, and each cut fixture is run beside what must compute the same.
+
     scripts/prune_oracle.py [--ratios 0.3,0.5,0.7] [--norm random|l2] [--kind consumers|makers|dead]
-                            [--simplify] [--approximate] [--table] [--lapidary PROGRAM] MODEL...
+                            [--simplify] [--approximate] [--table] [--lapidary PROGRAM] [--fixtures] MODEL...
 """
 
 import argparse
@@ -33,8 +36,13 @@ SIZES = [(224, 224), (48, 320), (320, 320)]
 HINTS = {("input", 1): 512, ("state", 1): 1}
 
 
-def session(path):
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
+
+
+def session(path, plain=False):
     options = ort.SessionOptions()
+    if plain:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     graph = onnx.load(str(path), load_external_data=False).graph
     if any(n.op_type == "DequantizeLinear" for n in graph.node):
@@ -60,7 +68,7 @@ def feeds(sess, rng, height, width):
         if i.name == "sr":
             out[i.name] = np.full(shape, 16000, np.int64)
         elif "int" in i.type:
-            out[i.name] = np.ones(shape, np.int64 if "64" in i.type else np.int32)
+            out[i.name] = np.ones(shape, re.search(r"\w*int\d+", i.type)[0])
         elif "bool" in i.type:
             out[i.name] = np.ones(shape, bool)
         else:
@@ -88,17 +96,29 @@ def signature(model):
     return [one(v) for v in model.graph.input], [one(v) for v in model.graph.output]
 
 
-def macs(path):
-    """Multiply-accumulates of convolutions and matrix products, from inferred shapes."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+def run_shapes(path, x):
+    """Shapes of what linear operators read and make, as they are in a run."""
+    model = onnx.load(path)
     shapes = {i.name: list(i.dims) for i in model.graph.initializer}
-    for v in list(model.graph.value_info) + list(model.graph.input) + list(model.graph.output):
-        shapes[v.name] = [d.dim_value or 1 for d in v.type.tensor_type.shape.dim]
-    for n in model.graph.node:
-        if n.op_type == "Constant":
-            for a in n.attribute:
-                if a.name == "value":
-                    shapes[n.output[0]] = list(a.t.dims)
+    shapes.update({name: list(value.shape) for name, value in x.items()})
+    wanted = {v for n in model.graph.node if n.op_type in LINEAR for v in [*n.input, n.output[0]] if v}
+    wanted = sorted(wanted - set(shapes))
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    tapped = Path(path).with_suffix(".tapped.onnx")
+    onnx.save(model, tapped)
+    try:
+        found = session(tapped, plain=True).run(wanted, x)
+    finally:
+        tapped.unlink()
+    shapes.update({name: list(np.shape(value)) for name, value in zip(wanted, found)})
+    return model, shapes
+
+
+def macs(path, x):
+    """Multiply-accumulates of convolutions, matrix products and recurrent layers, and float parameters,
+    from the shapes in a run."""
+    model, shapes = run_shapes(path, x)
     total = 0
     for n in model.graph.node:
         out, size = shapes.get(n.output[0]), lambda i: shapes.get(n.input[i])
@@ -111,6 +131,9 @@ def macs(path):
             total += int(np.prod(out)) * size(0)[0 if attrs.get("transA") else 1]
         elif n.op_type == "MatMul" and out and size(0):
             total += int(np.prod(out)) * size(0)[-1]
+        elif n.op_type in ("LSTM", "GRU", "RNN"):
+            steps = size(0)[0] * size(0)[1]
+            total += steps * (int(np.prod(size(1))) + int(np.prod(size(2))))
     params = sum(int(np.prod(i.dims)) for i in model.graph.initializer if i.data_type == 1)
     return total, params
 
@@ -148,14 +171,17 @@ def reasons(lines):
     return "; ".join(f"{n} × {why}" for why, n in sorted(counts.items(), key=lambda x: -x[1]))
 
 
-def inspected(lapidary, path):
-    """Multiply-accumulates as `inspect` counts them, free sizes being 1."""
-    command = [lapidary, "inspect", path, "--json"]
-    run = subprocess.run(command, capture_output=True, text=True)
-    [found] = json.loads(run.stdout)
-    if found["macs"] is None:
-        dims = [x for name in found["free"] for x in ("--dim", f"{name}=1")]
-        [found] = json.loads(subprocess.run(command + dims, capture_output=True, text=True).stdout)
+def inspected(lapidary, path, x):
+    """Multiply-accumulates as `inspect` counts them, free sizes being those of the inputs."""
+    dims = []
+    for v in onnx.load(str(path), load_external_data=False).graph.input:
+        for axis, d in enumerate(v.type.tensor_type.shape.dim):
+            if v.name in x and not d.dim_value:
+                name = d.dim_param if d.dim_param not in ("", "?") else f"{v.name}:{axis}"
+                dims += ["--dim", f"{name}={x[v.name].shape[axis]}"]
+    command = [lapidary, "inspect", path, "--json", *dict.fromkeys(zip(dims[::2], dims[1::2]))]
+    command = [part for word in command for part in (word if isinstance(word, tuple) else (word,))]
+    [found] = json.loads(subprocess.run(command, capture_output=True, text=True).stdout)
     return found["macs"]
 
 
@@ -189,10 +215,10 @@ def judge(path, ratio, args, folder):
         verdict = "ok" if worst <= 1e-4 else "FAILED differs"
         if args.approximate:
             verdict = "differs by"
-        before, after = macs(masked), macs(pruned)
+        before, after = macs(masked, x), macs(pruned, x)
         left = [f"{100 * q / max(1, p):.1f}%" for p, q in zip(before, after)]
         if args.lapidary:
-            ours = [inspected(args.lapidary, p) for p in (masked, pruned)]
+            ours = [inspected(args.lapidary, p, x) for p in (masked, pruned)]
             same = all(o == m for o, m in zip(ours, (before[0], after[0])))
             left.append("inspect agrees" if same else f"inspect says {ours}, counted {before[0], after[0]}")
         if args.table:
@@ -201,6 +227,41 @@ def judge(path, ratio, args, folder):
         return f"{verdict} {worst:.1e} | MACs, params left {' '.join(left)} | {said}"
     except Exception as error:  # the verdict must be a line for every model
         return f"FAILED {re.sub(chr(10), ' ', str(error))[:200]}"
+
+
+def fixture(cut):
+    """Largest difference between a cut fixture and what must compute the same, for both values of
+    conditions; loops run three times."""
+    worst = 0.0
+    sess = session(cut)
+    for other in ("masked", "zeroed"):
+        beside = session(str(cut).replace(".cut.", f".{other}."))
+        for yes in (True, False):
+            x = feeds(sess, np.random.default_rng(0), 6, 6)
+            for i in sess.get_inputs():
+                if "bool" in i.type:
+                    x[i.name] = np.full_like(x[i.name], yes)
+                elif "int64" in i.type:
+                    x[i.name] = np.full_like(x[i.name], 0 if i.shape else 3)
+                elif i.name == "rois":
+                    x[i.name] = np.sort(np.abs(x[i.name]))
+            for y, z in zip(sess.run(None, x), beside.run(None, x)):
+                worst = max([worst, *np.abs(np.asarray(y, np.float64) - z).ravel()])
+    return worst
+
+
+def judge_fixtures(folder):
+    bad = 0
+    for cut in sorted(folder.glob("*.cut.onnx")):
+        try:
+            worst = fixture(cut)
+            verdict = "ok" if worst <= 1e-5 or "approximate" in cut.name else "FAILED differs"
+            print(f"{cut.name}: {verdict} {worst:.0e}")
+        except Exception as error:  # the verdict must be a line for every fixture
+            verdict = "FAILED"
+            print(f"{cut.name}: FAILED {re.sub(chr(10), ' ', str(error))[:200]}")
+        bad += "FAILED" in verdict
+    return bad
 
 
 def main():
@@ -213,8 +274,13 @@ def main():
     args.add_argument("--approximate", action="store_true")
     args.add_argument("--table", action="store_true", help="short lines, with why groups were left alone")
     args.add_argument("--lapidary", type=Path, help="compare MACs with its inspect")
+    args.add_argument("--fixtures", action="store_true", help="MODEL is a folder of cut fixtures")
     args = args.parse_args()
     bad = 0
+    if args.fixtures:
+        bad = sum(map(judge_fixtures, args.models))
+        print(f"{bad} failed")
+        sys.exit(bad > 0)
     with tempfile.TemporaryDirectory() as folder:
         for path in args.models:
             if path.stat().st_size > BIG:

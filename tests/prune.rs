@@ -60,8 +60,8 @@ fn changes(before: &Model, after: &Model) -> String {
     lines.join("\n")
 }
 
-/// Random inputs of the shapes that the model declares, symbols as 2.
-fn feeds(model: &Model) -> Vec<(String, Tensor)> {
+/// Random inputs of the shapes that the model declares, symbols as 2; conditions are as given.
+fn feeds(model: &Model, yes: bool) -> Vec<(String, Tensor)> {
     let mut rng = fastrand::Rng::with_seed(7);
     let one = |v: &lapidary::ir::ValueId| {
         let value = model.graph.value(*v);
@@ -71,7 +71,7 @@ fn feeds(model: &Model) -> Vec<(String, Tensor)> {
         let tensor = match value.dtype() {
             Some(DType::I64) => Tensor::of(&dims, &vec![1i64; n]),
             Some(DType::Bool) => {
-                Tensor::new(DType::Bool, dims, vec![1u8; n].into()).expect("length")
+                Tensor::new(DType::Bool, dims, vec![u8::from(yes); n].into()).expect("length")
             }
             _ => {
                 let data: Vec<f32> = (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect();
@@ -85,7 +85,11 @@ fn feeds(model: &Model) -> Vec<(String, Tensor)> {
 
 fn run(model: &Model) -> Vec<Tensor> {
     let session = TractEngine.prepare(model, &[]).expect("the engine takes the model");
-    session.run(&feeds(model), &mut |_, _| {}).expect("the model runs")
+    let run = |yes| session.run(&feeds(model, yes), &mut |_, _| {}).expect("the model runs");
+    let inputs = model.graph.inputs().iter();
+    let conditions = inputs.filter(|v| model.graph.value(**v).dtype() == Some(DType::Bool)).count();
+    let other = if conditions > 0 { run(false) } else { Vec::new() };
+    run(true).into_iter().chain(other).collect()
 }
 
 fn largest_difference(a: &[Tensor], b: &[Tensor]) -> f64 {
@@ -99,6 +103,17 @@ fn largest_difference(a: &[Tensor], b: &[Tensor]) -> f64 {
         }
     }
     worst
+}
+
+/// For `scripts/prune_oracle.py --fixtures DIR`: writes the cut model and those that must compute the
+/// same to the directory that PRUNE_FIXTURES names.
+fn write_for_judge(path: &Path, models: [(&str, &Model); 3]) {
+    let Some(folder) = std::env::var_os("PRUNE_FIXTURES") else { return };
+    let name = path.file_stem().expect("a fixture has a name").to_string_lossy();
+    for (kind, model) in models {
+        let file = Path::new(&folder).join(format!("{name}.{kind}.onnx"));
+        lapidary::onnx::save(model, &file, Default::default()).expect("written");
+    }
 }
 
 #[test]
@@ -119,12 +134,17 @@ fn fixtures() {
             describe(&analysis, &choice),
             changes(&uncut, &cut)
         ));
-        if header(&text, "engine").is_empty() && !changes(&uncut, &cut).is_empty() {
-            let (masked, cut) = (run(&analysis.masked(&choice)), run(&cut));
-            let difference = largest_difference(&masked, &cut);
-            assert!(approximate || difference < 1e-5, "masked and cut differ by {difference}");
-            let difference = largest_difference(&run(&analysis.zeroed(&choice)), &cut);
-            assert!(approximate || difference < 1e-5, "zeroed and cut differ by {difference}");
+        if changes(&uncut, &cut).is_empty() {
+            return;
+        }
+        let (masked, zeroed) = (analysis.masked(&choice), analysis.zeroed(&choice));
+        write_for_judge(path, [("cut", &cut), ("masked", &masked), ("zeroed", &zeroed)]);
+        if header(&text, "engine").is_empty() {
+            let cut = run(&cut);
+            for (kind, other) in [("masked", masked), ("zeroed", zeroed)] {
+                let difference = largest_difference(&run(&other), &cut);
+                assert!(approximate || difference < 1e-5, "{kind} and cut differ by {difference}");
+            }
         }
     });
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::flat;
 use super::groups::Groups;
 use super::sizes::{self, Literal};
 use super::slice::Keeps;
 use super::trace::{OpLinks, place};
 use crate::ir::{AttrValue, DType, Graph, OpId, Tensor};
-use crate::ops::axes::{self, AxisLink, AxisRef, Place};
-use crate::ops::{self, InferCx};
+use crate::ops::axes::{AxisLink, AxisRef, Place};
 
 /// Changes to attributes and to integer constants.
 #[derive(Default)]
@@ -33,8 +33,7 @@ impl Edits {
         ops.dedup();
         let mut edits = Edits::default();
         for op in ops {
-            let cx = InferCx::new(g, op, opset);
-            let links: OpLinks = axes::links(ops::schema(g.op(op)), &cx).into();
+            let links: OpLinks = flat::links(g, op, opset).into();
             let keep = |axis| keeps.at(g, groups, op, axis);
             for link in links.as_ref().iter().flatten() {
                 edits.plan_link(g, op, link, &keep);

@@ -58,7 +58,7 @@ impl Analysis {
     }
 
     fn lay_open(&self, k: u32, group: &Group) -> Explanation {
-        let g = &self.model.graph;
+        let g = self.graph();
         let inside = |lane| {
             let classes = self.groups.classes(lane).iter();
             classes.filter(|c| self.groups.group_of[**c as usize] == k).count()

@@ -19,23 +19,29 @@ pub(super) fn mask_consumers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
         let (Some(t), classes) = (g.const_tensor(lane.value), groups.classes(id)) else { continue };
         let dead: Vec<bool> = classes.iter().map(|c| gone[*c as usize]).collect();
         if dead.contains(&true)
-            && let Some(t) = zeroed(t, lane, &dead)
+            && let Some(t) = zeroed(t, lane, &dead, zero_byte(g, lane))
         {
             g.set_data(lane.value, t);
         }
     }
 }
 
-/// Fills what makes the marked classes with zeros: weights, biases, scales of normalizations. Where an
-/// op makes something else of zero channels (it adds a constant to all channels, or is an activation
-/// with f(0) ≠ 0), its result is multiplied with zeros there: the channels are zero then wherever they
-/// go, and those that read them read nothing.
-pub(super) fn mask_makers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
+/// Lanes of the marked classes whose maker makes something else of zero channels: it adds a constant to
+/// all channels, or is an activation with f(0) ≠ 0. With these zeroed as well, besides what
+/// [`mask_makers`] zeroes, the channels are zero wherever they go, and what reads them reads nothing.
+pub(super) fn shifted(g: &Graph, groups: &Groups, gone: &[bool]) -> Vec<LaneId> {
     let lost = |id| groups.classes(id).iter().any(|c| gone[*c as usize]);
-    let shifted: Vec<LaneId> =
-        groups.lanes.ids().filter(|id| lost(*id) && !keeps_zero(g, groups, *id)).collect();
-    zero_makers(g, groups, gone);
-    for id in shifted {
+    groups.lanes.ids().filter(|id| lost(*id) && !keeps_zero(g, groups, *id)).collect()
+}
+
+/// Multiplies the values of lanes with zeros for the marked classes.
+pub(super) fn mask_lanes(
+    g: &mut Graph,
+    groups: &Groups,
+    lanes: impl Iterator<Item = LaneId>,
+    gone: &[bool],
+) {
+    for id in lanes {
         let lane = groups.lanes.get(id);
         let Some(maker) = g.producer_op(lane.value) else { continue };
         let Some((mask, masked)) = mask(g, groups, id, lane.value, lane.axis, gone) else {
@@ -100,20 +106,19 @@ fn at_zero(g: &Graph, groups: &Groups, op: OpId, lane: &Lane) -> bool {
     results.is_some_and(|all| all.iter().all(zero))
 }
 
-fn zero_makers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
+/// Fills what makes the marked classes with zeros: weights, biases, scales of normalizations.
+pub(super) fn mask_makers(g: &mut Graph, groups: &Groups, gone: &[bool]) {
     let sources: Vec<LaneId> = groups.groups.iter().flat_map(|g| &g.sources).map(|s| s.0).collect();
     let sinks: Vec<LaneId> = groups.sinks.iter().map(|s| s.0).collect();
     for id in groups.lanes.ids() {
         let lane = groups.lanes.get(id);
         let makes = sources.contains(&id) || (!sinks.contains(&id) && shifts(g, lane));
-        let Some(t) = g.const_tensor(lane.value).filter(|t| makes && t.dtype().is_float()) else {
-            continue;
-        };
+        let Some(t) = g.const_tensor(lane.value).filter(|_| makes) else { continue };
         let dead: Vec<bool> = groups.classes(id).iter().map(|c| gone[*c as usize]).collect();
         if !dead.contains(&true) {
             continue;
         }
-        let Some(data) = zeroed(t, lane, &dead) else { continue };
+        let Some(data) = zeroed(t, lane, &dead, zero_byte(g, lane)) else { continue };
         match lane.reader {
             Some((op, slot)) if g.sole_use(lane.value).is_none() => {
                 let name = g.value(lane.value).name().to_owned();
@@ -134,6 +139,7 @@ fn shifts(g: &Graph, lane: &Lane) -> bool {
             "BatchNormalization" => (1..4).contains(&slot),
             "InstanceNormalization" | "GroupNormalization" | "LayerNormalization" => slot > 0,
             "RMSNormalization" => slot > 0,
+            "DequantizeLinear" => slot == 1,
             "LSTM" | "GRU" | "RNN" => matches!(slot, 2 | 3 | 5 | 6 | 7),
             "Add" | "Sub" | "Concat" => true,
             _ => false,
@@ -148,13 +154,14 @@ fn shifts(g: &Graph, lane: &Lane) -> bool {
     }
 }
 
-/// Multiplies computed operands that meet the marked classes in a sum with zeros there.
-pub(super) fn mask_pairs(g: &mut Graph, groups: &Groups, gone: &[bool]) {
+/// Multiplies computed operands that meet the marked classes in a sum with zeros there; those in bodies
+/// are left alone. `before` is the graph as it was.
+pub(super) fn mask_pairs(g: &mut Graph, before: &Graph, groups: &Groups, gone: &[bool]) {
     let mut pairs = groups.pairs.clone();
     pairs.sort_unstable();
     pairs.dedup();
     for (lane, op, at) in pairs {
-        let AxisRef::Operand(slot, axis) = at else { continue };
+        let (AxisRef::Operand(slot, axis), true) = (at, before.has_op(op)) else { continue };
         let Some(value) = g.operand(op, slot) else { continue };
         let Some((mask, masked)) = mask(g, groups, lane, value, axis, gone) else { continue };
         g.add_op(Op::new("Mul"), &[Some(value), Some(mask)], &[Some(masked)], Some(op));
@@ -181,7 +188,26 @@ fn mask(
     Some((g.add_const("mask", factors), g.add_named("masked")))
 }
 
-fn zeroed(t: &Tensor, lane: &Lane, dead: &[bool]) -> Option<Tensor> {
+/// What stands for zero in each byte of a constant: that of a quantized weight may be another.
+fn zero_byte(g: &Graph, lane: &Lane) -> u8 {
+    let readers = g.uses(lane.value).into_iter().filter_map(|(op, slot)| match slot {
+        Slot::Operand(slot) => Some((op, slot as usize)),
+        _ => None,
+    });
+    let mut zeros = readers.filter_map(|(op, slot)| {
+        let quantized =
+            ["DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul"];
+        let known = quantized.contains(&g.op(op).op_type.as_str());
+        let zero = g.const_operand(op, slot + 2).filter(|z| known && z.dtype().bits() == 8)?;
+        zero.raw()?.first().copied()
+    });
+    match g.const_tensor(lane.value).map(Tensor::dtype) {
+        Some(DType::I8 | DType::U8) => zeros.next().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn zeroed(t: &Tensor, lane: &Lane, dead: &[bool], zero: u8) -> Option<Tensor> {
     let mut bytes = t.raw()?.to_vec();
     let width = t.dtype().bits() / 8;
     let n = t.dims()[lane.axis];
@@ -194,7 +220,7 @@ fn zeroed(t: &Tensor, lane: &Lane, dead: &[bool]) -> Option<Tensor> {
     for (at, slice) in bytes.chunks_mut(inner).enumerate() {
         let block = if groups > 1 { at / n / (outer / groups) } else { 0 };
         if dead[block * n + at % n] {
-            slice.fill(0);
+            slice.fill(zero);
         }
     }
     Tensor::new(t.dtype(), t.dims().to_vec(), bytes.into()).ok()

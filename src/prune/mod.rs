@@ -5,7 +5,7 @@
 //! consumes them is known (`Trace`). Indices that can only be removed together form a
 //! class; classes whose removal is interchangeable form a [`Group`]. Of each group that can be
 //! proven safe the least important choices are cut; a group that reaches a graph input or output,
-//! an unknown operator, a subgraph, or anything else that its rule cannot follow is left alone, and
+//! an unknown operator, or anything else that its rule cannot follow is left alone, and
 //! the report says why.
 //!
 //! Cutting is exact: the pruned model equals the original with the removed channels' consumers
@@ -17,6 +17,7 @@ mod cuts;
 mod derived;
 mod edits;
 mod explain;
+mod flat;
 mod groups;
 mod importance;
 mod lanes;
@@ -46,6 +47,7 @@ pub use sensitivity::{
 };
 pub use sparse::{SparseReport, sparsify};
 
+use flat::Flat;
 use groups::Groups;
 use importance::Moments;
 
@@ -170,6 +172,8 @@ pub struct PruneReport {
 pub struct Analysis {
     model: Model,
     groups: Groups,
+    /// The graph that the groups are of, where the model has bodies.
+    flat: Option<Flat>,
     /// What does not fit in the model as it is.
     known: Vec<verify::Misfit>,
 }
@@ -207,7 +211,7 @@ pub struct Choice {
 }
 
 impl Analysis {
-    /// Finds the groups of the main graph.
+    /// Finds the groups of the main graph and of the bodies of `If`, `Loop` and `Scan`.
     pub fn of(model: &Model) -> Analysis {
         Analysis::with(model, false)
     }
@@ -217,9 +221,31 @@ impl Analysis {
         let mut model = model.clone();
         pass::visit_model(&mut model, &mut |g, _| lift_constants::lift(g));
         let opset = model.default_opset();
-        let known = refresh(&mut model.graph, opset);
-        let groups = Groups::find(&model.graph, opset, approximate);
-        Analysis { model, groups, known }
+        let mut known = refresh(&mut model.graph, opset);
+        let flat = Flat::of(&model.graph, opset);
+        known.extend(flat.iter().flat_map(|f| verify::check_lengths(&f.graph, opset)));
+        let graph = flat.as_ref().map_or(&model.graph, |f| &f.graph);
+        let groups = Groups::find(graph, opset, approximate);
+        Analysis { model, groups, flat, known }
+    }
+
+    /// The graph that the groups are of: that of the model, bodies laid out.
+    fn graph(&self) -> &Graph {
+        self.flat.as_ref().map_or(&self.model.graph, |f| &f.graph)
+    }
+
+    /// A copy of the model with its constants, attributes and types changed; and what else the edit
+    /// says.
+    fn edited<T>(&self, edit: impl FnOnce(&mut Graph) -> T) -> (Model, T) {
+        let mut model = self.model.clone();
+        let Some(flat) = &self.flat else {
+            let said = edit(&mut model.graph);
+            return (model, said);
+        };
+        let mut graph = flat.graph.clone();
+        let said = edit(&mut graph);
+        flat.write_back(&graph, &mut model.graph);
+        (model, said)
     }
 
     /// The groups, in the order of their first sources.
@@ -237,13 +263,13 @@ impl Analysis {
 
     /// As [`Analysis::choose`], by these moments where the importance looks at activations.
     fn choose_by(&self, o: &PruneOptions, moments: Option<&Moments>) -> Result<Choice, PruneError> {
-        let scores = importance::scores(&self.model.graph, &self.groups, o, moments)?;
+        let scores = importance::scores(self.graph(), &self.groups, o, moments)?;
         self.choose_scored(o, &scores)
     }
 
     fn choose_scored(&self, o: &PruneOptions, scores: &[f64]) -> Result<Choice, PruneError> {
         let adds_up = o.importance() == Importance::Reconstruction;
-        let costs = adds_up.then(|| target::costs(&self.model.graph, &self.groups));
+        let costs = adds_up.then(|| target::costs(self.graph(), &self.groups));
         let plans = select::plan(&self.groups, scores, costs.as_deref(), o)?;
         Ok(Choice { gone: select::choose(&self.groups, scores, &plans), plans })
     }
@@ -258,10 +284,14 @@ impl Analysis {
     /// # Errors
     /// When the result does not fit together: a bug.
     pub fn cut(&self, choice: &Choice) -> Result<Model, PruneError> {
-        let mut model = self.model.clone();
-        let opset = model.default_opset();
-        slice::cut(&mut model.graph, opset, &self.groups, &choice.gone)?;
-        let misfits = refresh(&mut model.graph, opset);
+        let opset = self.model.default_opset();
+        let (mut model, misfits) = self.edited(|g| {
+            slice::cut(g, opset, &self.groups, &choice.gone).map(|()| refresh(g, opset))
+        });
+        let mut misfits = misfits?;
+        if self.flat.is_some() {
+            misfits.extend(refresh(&mut model.graph, opset));
+        }
         match misfits.into_iter().find(|m| !self.known.iter().any(|k| k.node == m.node)) {
             Some(misfit) => Err(PruneError::Misfit(misfit)),
             None => Ok(model),
@@ -270,36 +300,38 @@ impl Analysis {
 
     /// The model with the channels in another order, which computes the same.
     fn reordered(&self, order: &Order) -> Result<Model, PruneError> {
-        let mut model = self.model.clone();
-        slice::reorder(&mut model.graph, &self.groups, order)?;
-        Ok(model)
+        let (model, done) = self.edited(|g| slice::reorder(g, &self.groups, order));
+        done.map(|()| model)
     }
 
     /// The model with zeros in the weights that consume the chosen channels: it computes what the
     /// cut model computes.
     pub fn masked(&self, choice: &Choice) -> Model {
-        let mut model = self.model.clone();
-        mask::mask_consumers(&mut model.graph, &self.groups, &choice.gone);
-        mask::mask_pairs(&mut model.graph, &self.groups, &choice.gone);
+        let (mut model, ()) = self.edited(|g| mask::mask_consumers(g, &self.groups, &choice.gone));
+        mask::mask_pairs(&mut model.graph, &self.model.graph, &self.groups, &choice.gone);
         model
     }
 
     /// The model with zeros in what makes the chosen channels, and after ops that make something else of
     /// zero: it computes what the cut model computes.
     pub fn zeroed(&self, choice: &Choice) -> Model {
-        let mut model = self.model.clone();
-        mask::mask_makers(&mut model.graph, &self.groups, &choice.gone);
+        let (mut model, ()) = self.edited(|g| mask::mask_makers(g, &self.groups, &choice.gone));
+        let outside = |v| self.model.graph.has_value(v);
+        let shifted = mask::shifted(self.graph(), &self.groups, &choice.gone);
+        let shifted = shifted.into_iter().filter(|l| outside(self.groups.lanes.get(*l).value));
+        mask::mask_lanes(&mut model.graph, &self.groups, shifted, &choice.gone);
         model
     }
 
-    /// What stays of the axes that lose channels.
+    /// What stays of the axes that lose channels, those of the main graph.
     pub fn kept(&self, choice: &Choice) -> Kept {
         let keeps = slice::Keeps::of(&self.groups, &choice.gone);
         let at = |lane| {
             let lane = self.groups.lanes.get(lane);
             (lane.value, lane.axis)
         };
-        keeps.iter().map(|(lane, keep)| (at(lane), keep.clone())).collect()
+        let all = keeps.iter().map(|(lane, keep)| (at(lane), keep.clone()));
+        all.filter(|((value, _), _)| self.model.graph.has_value(*value)).collect()
     }
 
     /// What the choice means for each group.
@@ -331,5 +363,9 @@ fn refresh(g: &mut Graph, opset: i64) -> Vec<verify::Misfit> {
 
 fn params(g: &Graph) -> usize {
     let float = |v| g.const_tensor(v).filter(|t| t.dtype().is_float()).map_or(0, |t| t.len());
-    g.values().map(float).sum()
+    let mut all: usize = g.values().filter(|v| !g.is_capture(*v)).map(float).sum();
+    for op in g.ops() {
+        all += g.op(op).bodies.iter().map(params).sum::<usize>();
+    }
+    all
 }

@@ -90,7 +90,7 @@ impl Run<'_> {
         }
         let mut cut = analysis.cut(&choice)?;
         if steps == 1 {
-            let (before, groups) = (&analysis.model.graph, &analysis.groups);
+            let (before, groups) = (analysis.graph(), &analysis.groups);
             let kind = self.options.importance();
             let cuts = Cuts::new(before, &cut.graph, groups, &choice.gone, kind);
             report.cuts = Some(Box::new(cuts));
@@ -116,7 +116,9 @@ impl Run<'_> {
     ) -> Result<Choice, PruneError> {
         let o = &self.options;
         let moments: Option<Moments> = match self.data.filter(|_| o.importance().needs_data()) {
-            Some(c) => Some(importance::moments(&analysis.model, &analysis.groups, c)?),
+            Some(c) => {
+                Some(importance::moments(&analysis.model, analysis.graph(), &analysis.groups, c)?)
+            }
             None => None,
         };
         match o.target() {

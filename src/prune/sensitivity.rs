@@ -134,10 +134,12 @@ pub fn sensitivity(
     };
     let analysis = Analysis::with(model, o.approximate);
     let moments = match options.importance().needs_data() {
-        true => Some(importance::moments(&analysis.model, &analysis.groups, data)?),
+        true => {
+            Some(importance::moments(&analysis.model, analysis.graph(), &analysis.groups, data)?)
+        }
         false => None,
     };
-    let (g, groups) = (&analysis.model.graph, &analysis.groups);
+    let (g, groups) = (analysis.graph(), &analysis.groups);
     let scores = importance::scores(g, groups, &options, moments.as_ref())?;
     let plans = analysis.choose_scored(&options, &scores)?.plans;
     let share = o.target_macs.unwrap_or(0.0);

@@ -49,7 +49,7 @@ impl Goal<'_> {
         o: &PruneOptions,
         moments: Option<&Moments>,
     ) -> Result<Choice, PruneError> {
-        let scores = importance::scores(&analysis.model.graph, &analysis.groups, o, moments)?;
+        let scores = importance::scores(analysis.graph(), &analysis.groups, o, moments)?;
         let attempt = |ratio: f64| -> Result<(Choice, f64), PruneError> {
             let choice = analysis.choose_scored(&PruneOptions { ratio, ..o.clone() }, &scores)?;
             let share = self.share_of(&analysis.cut(&choice)?)?;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::flat;
 use super::lanes::{LaneId, Lanes, NoLane, Part, Reader};
 use crate::ir::DType::{I8, U8};
 use crate::ir::{DType, Graph, OpId, Slot, ValueId};
 use crate::ops::axes::{self, AxisLink, AxisRef, Place, Refusal};
-use crate::ops::{self, InferCx};
 
 /// The links of an op, or why it has none.
 pub(super) type OpLinks = Rc<Result<Vec<AxisLink>, Refusal>>;
@@ -85,10 +85,7 @@ impl<'a> Trace<'a> {
     /// The links of an op.
     pub fn links(&mut self, op: OpId) -> OpLinks {
         let (g, opset) = (self.g, self.opset);
-        let make = || {
-            let cx = InferCx::new(g, op, opset);
-            Rc::new(axes::links(ops::schema(g.op(op)), &cx))
-        };
+        let make = || Rc::new(flat::links(g, op, opset));
         Rc::clone(self.links.entry(op).or_insert_with(make))
     }
 

@@ -4,8 +4,8 @@
 //! one and reads past its buffer in the other.
 
 use crate::ir::{Graph, OpId};
-use crate::ops::axes::{self, Axes, AxisLink, AxisRef, Place};
-use crate::ops::{self, InferCx};
+use crate::ops;
+use crate::ops::axes::{Axes, AxisLink, AxisRef, Place};
 
 /// A length that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -30,8 +30,7 @@ pub fn check_lengths(g: &Graph, opset: i64) -> Vec<Misfit> {
         let check = Check { g, op };
         let mut report = |what: String| out.push(Misfit { node: g.label(op), what });
         let schema = ops::schema(g.op(op));
-        let cx = InferCx::new(g, op, opset);
-        if let Ok(links) = axes::links(schema, &cx) {
+        if let Ok(links) = super::flat::links(g, op, opset) {
             links.iter().filter_map(|l| check.link(l)).for_each(&mut report);
         }
         if matches!(schema.map(|s| s.axes), Some(Axes::Reshape)) {

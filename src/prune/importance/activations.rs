@@ -50,12 +50,17 @@ pub(super) fn readers(g: &Graph, groups: &Groups) -> Vec<Reader> {
 }
 
 impl Moments {
-    pub fn collect(model: &Model, groups: &Groups, c: Calibration) -> Result<Moments, PruneError> {
+    pub fn collect(
+        model: &Model,
+        g: &Graph,
+        groups: &Groups,
+        c: Calibration,
+    ) -> Result<Moments, PruneError> {
         let mut layers: BTreeMap<ValueId, Layer> = BTreeMap::new();
-        for r in readers(&model.graph, groups) {
+        for r in readers(g, groups) {
             layers.entry(r.layer.input).or_insert(r.layer);
         }
-        layers.retain(|v, _| !model.graph.is_input(*v));
+        layers.retain(|v, _| model.graph.has_value(*v) && !model.graph.is_input(*v));
         if layers.is_empty() || c.source.is_empty() {
             return Ok(Moments(BTreeMap::new()));
         }

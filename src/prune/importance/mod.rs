@@ -146,16 +146,18 @@ pub(super) fn scores(
     Ok(out)
 }
 
-/// The moments that data-driven scores need.
+/// The moments that data-driven scores need, of what the main graph of the model reads; `g` is the graph
+/// that the groups are of.
 ///
 /// # Errors
 /// When a sample cannot be had or run.
 pub(super) fn moments(
     model: &crate::ir::Model,
+    g: &Graph,
     groups: &Groups,
     data: Calibration,
 ) -> Result<Moments, PruneError> {
-    Moments::collect(model, groups, data)
+    Moments::collect(model, g, groups, data)
 }
 
 /// Classes of a group and where they are along one lane: for each class the indices.

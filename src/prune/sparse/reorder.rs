@@ -14,7 +14,7 @@ type Cell = (usize, usize);
 
 /// The order of all classes in which the given weights keep most with 2:4.
 pub(in crate::prune) fn order(analysis: &Analysis, sites: &[&Site]) -> Order {
-    let (g, groups) = (&analysis.model.graph, &analysis.groups);
+    let (g, groups) = (analysis.graph(), &analysis.groups);
     let cells = movable(g, groups);
     let mut order = Order::identity(groups.class_count);
     let axes: BTreeMap<ValueId, usize> =
@@ -141,7 +141,7 @@ mod tests {
     fn shuffled(analysis: &Analysis) -> Order {
         let mut by_cell: BTreeMap<Cell, Vec<Class>> = BTreeMap::new();
         let mut all: Vec<(Class, Cell)> =
-            movable(&analysis.model.graph, &analysis.groups).into_iter().collect();
+            movable(analysis.graph(), &analysis.groups).into_iter().collect();
         all.sort_unstable();
         all.iter().for_each(|(class, cell)| by_cell.entry(*cell).or_default().push(*class));
         let mut order = Order::identity(analysis.groups.class_count);
