@@ -1,12 +1,13 @@
 //! Runs the float model over the calibration data and gathers statistics.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::QuantizeError;
-use super::observe::{Histogram, Range};
+use super::observe::{Range, sum};
+use super::recorder::Recorder;
+use super::recover::ChannelStats;
 use crate::data::Source;
-use crate::engine::{Engine, Observer, Progress, RunError, Session, all_cores, run_all};
+use crate::engine::{Engine, Observer, Progress, RunError, all_cores, run_all};
 use crate::ir::{Graph, Model, Tensor, ValueId};
 
 /// Sums for each channel of a tensor, in fixed point, so that the order of addition does not show.
@@ -27,8 +28,7 @@ impl Means {
         }
         self.sums.resize(channels, 0);
         for (i, row) in data.chunks_exact(inner).enumerate() {
-            let sum: f64 = row.iter().map(|x| f64::from(*x)).sum();
-            self.sums[i % channels] += (sum * FIXED_POINT) as i128;
+            self.sums[i % channels] += (sum(row, |x| x) * FIXED_POINT) as i128;
         }
         self.count += (data.len() / channels) as u64;
     }
@@ -55,7 +55,20 @@ impl Means {
 pub(super) struct Taps {
     values: Vec<ValueId>,
     names: Vec<String>,
-    channels: Vec<Option<Channels>>,
+    wanted: Vec<Wanted>,
+    /// Magnitudes are counted, not only ranges taken.
+    counted: bool,
+}
+
+/// What is wanted of one value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Wanted {
+    /// It gets a scale.
+    pub(super) is_scaled: bool,
+    /// Channels that linear ops read.
+    pub(super) channels: Option<Channels>,
+    /// The axis whose channels are to be told apart.
+    pub(super) axis: Option<usize>,
 }
 
 /// Where the channels of an activation are.
@@ -87,16 +100,22 @@ impl Channels {
     }
 }
 
-fn observe_weighted(h: &mut Histogram, t: &Tensor, data: &[f32], channels: Option<&Channels>) {
+fn count_weighted(
+    r: &mut Recorder,
+    t: &Tensor,
+    data: &[f32],
+    amax: f32,
+    channels: Option<&Channels>,
+) {
     let Some((c, axis)) = channels.and_then(|c| Some((c, c.axis_of(t)?))) else {
-        return h.observe(data, 1);
+        return r.observe(data, amax, 1);
     };
     match t.dims()[axis + 1..].iter().product::<usize>() {
-        1 => h.observe_rows(data, &c.weights),
+        1 => r.observe_rows(data, amax, &c.weights),
         0 => {}
         inner => {
             for (i, row) in data.chunks_exact(inner).enumerate() {
-                h.observe(row, c.weights[i % c.weights.len()]);
+                r.observe(row, amax, c.weights[i % c.weights.len()]);
             }
         }
     }
@@ -112,6 +131,22 @@ pub(super) struct Stats {
 }
 
 impl Stats {
+    fn observe(&mut self, own: &Range, tensor: &Tensor, data: &[f32], channels: Option<&Channels>) {
+        self.range.merge(own);
+        self.maxima.0 += (f64::from(own.amax()) * FIXED_POINT) as i128;
+        self.maxima.1 += 1;
+        if let Some(axis) = channels.and_then(|c| c.axis_of(tensor)) {
+            self.means.observe(data, tensor.dims(), axis);
+        }
+    }
+
+    fn merge(&mut self, other: &Stats) {
+        self.range.merge(&other.range);
+        self.means.merge(&other.means);
+        self.maxima.0 += other.maxima.0;
+        self.maxima.1 += other.maxima.1;
+    }
+
     /// Mean over the samples of the largest magnitude in each.
     pub(super) fn mean_amax(&self) -> f32 {
         let (sum, n) = self.maxima;
@@ -120,107 +155,109 @@ impl Stats {
 }
 
 impl Taps {
-    pub(super) fn new(g: &Graph, values: &BTreeMap<ValueId, Option<Channels>>) -> Taps {
+    pub(super) fn new(g: &Graph, wanted: &BTreeMap<ValueId, Wanted>, counted: bool) -> Taps {
         Taps {
-            values: values.keys().copied().collect(),
-            names: values.keys().map(|v| g.value(*v).name().to_owned()).collect(),
-            channels: values.values().cloned().collect(),
+            values: wanted.keys().copied().collect(),
+            names: wanted.keys().map(|v| g.value(*v).name().to_owned()).collect(),
+            wanted: wanted.values().cloned().collect(),
+            counted,
+        }
+    }
+}
+
+/// What was seen of one value.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    wanted: Wanted,
+    pub(super) stats: Stats,
+    pub(super) recorder: Recorder,
+    pub(super) by_channel: ChannelStats,
+}
+
+impl Seen {
+    fn observe(&mut self, counted: bool, tensor: &Tensor, data: &[f32]) {
+        let wanted = &self.wanted;
+        if wanted.is_scaled {
+            let (mut own, channels) = (Range::default(), wanted.channels.as_ref());
+            own.observe(data);
+            self.stats.observe(&own, tensor, data, channels);
+            if counted {
+                count_weighted(&mut self.recorder, tensor, data, own.amax(), channels);
+            }
+        }
+        if let Some(axis) = wanted.axis {
+            self.by_channel.observe(data, tensor.dims(), axis);
+        }
+    }
+
+    fn merge(&mut self, other: &Seen) {
+        self.stats.merge(&other.stats);
+        self.recorder.merge(&other.recorder);
+        self.by_channel.merge(&other.by_channel);
+    }
+}
+
+/// What was seen of all values.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Observed(pub(super) BTreeMap<ValueId, Seen>);
+
+impl Observed {
+    /// All that is wanted was seen, channels weighted as they are wanted.
+    pub(super) fn is_of(&self, wanted: &BTreeMap<ValueId, Wanted>) -> bool {
+        wanted.iter().all(|(v, w)| {
+            self.0.get(v).is_some_and(|s| s.wanted.is_scaled && s.wanted.channels == w.channels)
+        })
+    }
+
+    /// What was seen of the channels of a value, if it has `n`.
+    pub(super) fn by_channel(&self, v: ValueId, n: usize) -> Option<&ChannelStats> {
+        self.0.get(&v).map(|s| &s.by_channel).filter(|s| s.amax.len() == n)
+    }
+
+    /// Takes in what was seen of other samples.
+    pub(super) fn merge(&mut self, other: &Observed) {
+        for (v, seen) in &other.0 {
+            self.0.entry(*v).or_default().merge(seen);
         }
     }
 }
 
 /// Statistics of all taps, as one thread gathers them.
-struct Gather<'a, T> {
+struct Gather<'a> {
     taps: &'a Taps,
-    parts: Vec<T>,
-    observe: fn(&mut T, &Tensor, &[f32], Option<&Channels>),
-    merge: fn(&mut T, &T),
+    seen: Vec<Seen>,
 }
 
-impl<T: Send> Observer for Gather<'_, T> {
+impl Observer for Gather<'_> {
     fn tap(&mut self, _: usize, index: usize, value: Tensor) {
-        let (part, channels) = (&mut self.parts[index], self.taps.channels[index].as_ref());
-        with_f32(&value, &mut |data| (self.observe)(part, &value, data, channels));
+        let (seen, counted) = (&mut self.seen[index], self.taps.counted);
+        with_f32(&value, &mut |data| seen.observe(counted, &value, data));
     }
 
     fn merge(&mut self, other: Self) {
-        self.parts.iter_mut().zip(&other.parts).for_each(|(a, b)| (self.merge)(a, b));
+        self.seen.iter_mut().zip(&other.seen).for_each(|(a, b)| a.merge(b));
     }
 }
 
-/// A float model ready for calibration.
-pub(super) struct Collector<'a> {
-    session: Arc<dyn Session>,
-    taps: &'a Taps,
-    source: &'a dyn Source,
-    progress: Progress<'a>,
-}
-
-impl<'a> Collector<'a> {
-    pub(super) fn new(
-        m: &Model,
-        engine: &dyn Engine,
-        taps: &'a Taps,
-        source: &'a dyn Source,
-        progress: Progress<'a>,
-    ) -> Result<Collector<'a>, QuantizeError> {
-        if source.is_empty() {
-            return Err(QuantizeError::NoSamples);
-        }
-        let session = engine.prepare(m, &taps.names).map_err(RunError::from)?;
-        Ok(Collector { session, taps, source, progress })
+/// What a float model computes on all samples.
+///
+/// # Errors
+/// When there are no samples or the model does not run on them.
+pub(super) fn observe(
+    m: &Model,
+    taps: &Taps,
+    engine: &dyn Engine,
+    source: &dyn Source,
+    progress: Progress,
+) -> Result<Observed, QuantizeError> {
+    if source.is_empty() {
+        return Err(QuantizeError::NoSamples);
     }
-
-    /// First pass: ranges and channel means.
-    pub(super) fn stats(&self) -> Result<BTreeMap<ValueId, Stats>, QuantizeError> {
-        let make = || Gather {
-            taps: self.taps,
-            parts: vec![Stats::default(); self.taps.values.len()],
-            observe: |stats: &mut Stats, tensor, data, channels| {
-                let mut own = Range::default();
-                own.observe(data);
-                stats.range.merge(&own);
-                stats.maxima.0 += (f64::from(own.amax()) * FIXED_POINT) as i128;
-                stats.maxima.1 += 1;
-                if let Some(axis) = channels.and_then(|c| c.axis_of(tensor)) {
-                    stats.means.observe(data, tensor.dims(), axis);
-                }
-            },
-            merge: |a, b| {
-                a.range.merge(&b.range);
-                a.means.merge(&b.means);
-                a.maxima.0 += b.maxima.0;
-                a.maxima.1 += b.maxima.1;
-            },
-        };
-        self.pass(0, &make)
-    }
-
-    /// Second pass: histograms over the given ranges.
-    pub(super) fn histograms(
-        &self,
-        amax: &BTreeMap<ValueId, f32>,
-    ) -> Result<BTreeMap<ValueId, Histogram>, QuantizeError> {
-        let empty = |v: &ValueId| Histogram::new(amax.get(v).copied().unwrap_or(0.0));
-        let make = || Gather {
-            taps: self.taps,
-            parts: self.taps.values.iter().map(empty).collect(),
-            observe: observe_weighted,
-            merge: Histogram::merge,
-        };
-        self.pass(self.source.len(), &make)
-    }
-
-    /// Runs all samples; `before` runs are done already.
-    fn pass<T: Send>(
-        &self,
-        before: usize,
-        make: &(dyn Fn() -> Gather<'a, T> + Sync),
-    ) -> Result<BTreeMap<ValueId, T>, QuantizeError> {
-        let progress = |done: usize| (self.progress)(before + done);
-        let found = run_all(&*self.session, self.source, all_cores(), make, &progress)?;
-        Ok(self.taps.values.iter().copied().zip(found.parts).collect())
-    }
+    let session = engine.prepare(m, &taps.names).map_err(RunError::from)?;
+    let seen = |wanted: &Wanted| Seen { wanted: wanted.clone(), ..Seen::default() };
+    let make = || Gather { taps, seen: taps.wanted.iter().map(seen).collect() };
+    let found = run_all(&*session, source, all_cores(), make, progress)?;
+    Ok(Observed(taps.values.iter().copied().zip(found.seen).collect()))
 }
 
 /// Ranges of the given values over all samples.
@@ -234,9 +271,11 @@ pub(crate) fn observe_ranges(
     source: &dyn Source,
     progress: Progress,
 ) -> Result<BTreeMap<ValueId, Range>, QuantizeError> {
-    let taps = Taps::new(&m.graph, &values.iter().map(|v| (*v, None)).collect());
-    let stats = Collector::new(m, engine, &taps, source, progress)?.stats()?;
-    Ok(stats.into_iter().map(|(v, s)| (v, s.range)).collect())
+    let scaled = || Wanted { is_scaled: true, ..Wanted::default() };
+    let wanted = values.iter().map(|v| (*v, scaled())).collect();
+    let taps = Taps::new(&m.graph, &wanted, false);
+    let seen = observe(m, &taps, engine, source, progress)?;
+    Ok(seen.0.into_iter().map(|(v, s)| (v, s.stats.range)).collect())
 }
 
 /// Hands out the elements of a float32 tensor, copied when they are not aligned.

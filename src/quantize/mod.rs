@@ -20,6 +20,7 @@ mod options;
 mod payload;
 pub mod placement;
 mod ranges;
+mod recorder;
 mod recover;
 mod report;
 mod sensitivity;
@@ -43,11 +44,13 @@ use crate::data::Source;
 use crate::engine::{Engine, Progress};
 use crate::ir::{Graph, Model, OpId, ValueId};
 use crate::target::{Finding, tensorrt::check_qdq};
+use collect::Observed;
 use ranges::{Calibrated, calibrate_plan, known};
+use recover::{Part, Trials};
 
 /// Quantizes the main graph of a model in place, in the way that the options ask for: statically, by
 /// ranges from a file or from the model itself, dynamically, weights only, or backwards. `progress` is
-/// told how many runs of [`QuantizeOptions::passes`] over the data are done.
+/// told how many runs over the data are done.
 ///
 /// # Errors
 /// As [`quantize`]; and where an option does not go with the profile or needs `data`.
@@ -86,8 +89,8 @@ pub fn apply(
     quantize(m, o, engine, data.ok_or(QuantizeError::NoSamples)?, progress)
 }
 
-/// Quantizes the main graph of a model statically, in place. `progress` is told how many runs of
-/// [`QuantizeOptions::passes`] over the data are done.
+/// Quantizes the main graph of a model statically, in place. `progress` is told how many runs over
+/// the data are done.
 ///
 /// # Errors
 /// As [`QuantizeError`] lists them; the model is as it was then.
@@ -154,20 +157,23 @@ fn quantize_new(
         report.warnings.push("no op is quantized; --explain tells why".into());
         return Ok(report);
     }
+    let mut own = o.clone();
     let calibrated = match calibration {
         Calibration::Data { engine, data, progress } => {
-            recover(m, &mut plan, o, &mut report, (*engine, *data))?;
+            let trials = recover(m, &mut plan, o, &mut report, (*engine, *data))?;
             report.mac_share = cost::mac_share(&m.graph, &plan, *data);
             if plan.pairs.is_empty() {
                 report.bytes_after = report.bytes_before;
                 return Ok(report);
             }
-            calibrate_and_round(m, &plan, o, (*engine, *data, progress), &mut report)?
+            own.no_bias_correction |= trials.as_ref().is_some_and(|t| !t.corrects);
+            let run = (*engine, *data, *progress);
+            calibrate_and_round(m, &plan, &own, run, trials, &mut report)?
         }
         Calibration::Known(ranges) => known(&m.graph, &plan, ranges)?,
     };
     fill_tensors(&mut report, &m.graph, &plan, &calibrated, o.payload)?;
-    if !o.no_bias_correction && o.payload == Payload::Int8 {
+    if !own.no_bias_correction && o.payload == Payload::Int8 {
         report.corrected_biases = correct_biases(&mut m.graph, &plan, &calibrated);
     }
     if let Some(path) = &o.save_ranges {
@@ -184,17 +190,18 @@ fn quantize_new(
 }
 
 /// Rewrites model and plan so that less is lost, and tells of it in the report.
-fn recover(
+fn recover<'a>(
     m: &mut Model,
     plan: &mut Plan,
     o: &QuantizeOptions,
     report: &mut QuantizeReport,
-    (engine, data): (&dyn Engine, &dyn Source),
-) -> Result<(), QuantizeError> {
+    (engine, data): (&'a dyn Engine, &'a dyn Source),
+) -> Result<Option<Trials<'a>>, QuantizeError> {
+    let mut trials = None;
     // Ranges in a file are for the model as it is.
     if o.payload == Payload::Int8 && o.save_ranges.is_none() {
-        report.recovery = recover::recover(m, plan, o, engine, data)?;
-        report.recovery_seconds = report.recovery.iter().map(|r| r.seconds).sum();
+        trials = recover::recover(m, plan, o, engine, data)?;
+        report.recovery = trials.as_mut().map(|t| std::mem::take(&mut t.steps)).unwrap_or_default();
     }
     report.search = recover::meet_goal(m, plan, o, engine, data)?;
     report.ops.clone_from(&plan.decisions);
@@ -205,7 +212,7 @@ fn recover(
     if plan.pairs.is_empty() {
         report.warnings.push("nothing can be quantized within --max-drop".into());
     }
-    Ok(())
+    Ok(trials)
 }
 
 /// Chooses ranges from data, and rounds the weights to what they leave.
@@ -214,20 +221,47 @@ fn calibrate_and_round(
     plan: &Plan,
     o: &QuantizeOptions,
     (engine, data, progress): (&dyn Engine, &dyn Source, Progress),
+    trials: Option<Trials>,
     report: &mut QuantizeReport,
 ) -> Result<Calibrated, QuantizeError> {
     let start = Instant::now();
-    let mut calibrated = calibrate_plan(m, plan, o, engine, data, progress)?;
+    let (judge, seen) = trials.map(|t| (t.judge, t.seen)).unzip();
+    let begun = judge.as_ref().zip(seen).map(|(j, seen)| (j.calibration.len(), seen));
+    let seen = observe_rest(m, plan, o, (engine, data, progress), begun)?;
+    let mut calibrated = ranges::choose(&m.graph, plan, o, &seen);
+    drop(seen);
     report.calibration_seconds = start.elapsed().as_secs_f64();
     report.samples = data.len() * data.batch();
     let steps = &mut report.recovery;
     calibrated.weight_scales =
-        recover::round_weights(m, plan, o, &calibrated, (engine, data), steps)?;
+        recover::round_weights(m, plan, o, &calibrated, (engine, data), judge, steps)?;
     report.recovery_seconds = steps.iter().map(|r| r.seconds).sum();
     if data.is_synthetic() {
         report.warnings.push("calibrated on random numbers: ranges mean nothing".into());
     }
     Ok(calibrated)
+}
+
+/// What the planned activations are on all samples, where it is known already for the first ones.
+fn observe_rest(
+    m: &Model,
+    plan: &Plan,
+    o: &QuantizeOptions,
+    (engine, data, progress): (&dyn Engine, &dyn Source, Progress),
+    begun: Option<(usize, Observed)>,
+) -> Result<Observed, QuantizeError> {
+    let none = BTreeMap::new();
+    let Some((done, mut seen)) =
+        begun.filter(|(_, seen)| seen.is_of(&ranges::tapped(&m.graph, plan)))
+    else {
+        return ranges::observe_plan(m, plan, o, &none, (engine, data, progress));
+    };
+    if done < data.len() {
+        let rest = Part::new(data, done, data.len() - done);
+        let progress = |n| progress(done + n);
+        seen.merge(&ranges::observe_plan(m, plan, o, &none, (engine, &rest, &progress))?);
+    }
+    Ok(seen)
 }
 
 /// Nothing is written that the linter rejects, unless it is for another runtime or was so `before`.

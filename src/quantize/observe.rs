@@ -1,13 +1,25 @@
 //! Streaming statistics of tensors: constant memory, whatever the amount of data.
 //!
-//! Calibration passes over the data twice. The first pass keeps a [`Range`] for each tensor, the
-//! second a [`Histogram`] of magnitudes over the range that the first has found, so that bins never
-//! grow. Both merge: each worker thread keeps its own.
+//! Calibration keeps a [`Range`] for each tensor and counts its magnitudes (`recorder`), of which
+//! comes a [`Histogram`]. Both merge: each worker thread keeps its own.
 
 use serde::Serialize;
 
-/// Bins of a [`Histogram`].
-pub const BINS: usize = 2048;
+/// Sums and extremes that run side by side.
+const LANES: usize = 8;
+
+/// The sum of `f` of all elements; in a fixed order, so that equal data give equal sums.
+pub(super) fn sum(data: &[f32], f: impl Fn(f64) -> f64) -> f64 {
+    let mut sums = [0.0; LANES];
+    let rows = data.chunks_exact(LANES);
+    let rest: f64 = rows.remainder().iter().map(|x| f(f64::from(*x))).sum();
+    for row in rows {
+        for i in 0..LANES {
+            sums[i] += f(f64::from(row[i]));
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
 
 /// Extremes of all elements seen. NaN and infinities are counted and left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,14 +47,22 @@ impl Range {
     pub fn observe(&mut self, data: &[f32]) {
         self.count += data.len() as u64;
         for chunk in data.chunks(1024) {
-            let (mut lo, mut hi, mut finite) = (self.min, self.max, true);
-            for &x in chunk {
-                finite &= x.abs() <= f32::MAX;
-                lo = if x < lo { x } else { lo };
-                hi = if x > hi { x } else { hi };
+            // A minimum and a maximum for each lane, so that they do not wait for one another.
+            let (mut lo, mut hi) = ([self.min; LANES], [self.max; LANES]);
+            let mut finite = [true; LANES];
+            let rows = chunk.chunks_exact(LANES);
+            let rest = rows.remainder();
+            for row in rows {
+                for i in 0..LANES {
+                    finite[i] &= row[i].abs() <= f32::MAX;
+                    lo[i] = if row[i] < lo[i] { row[i] } else { lo[i] };
+                    hi[i] = if row[i] > hi[i] { row[i] } else { hi[i] };
+                }
             }
-            if finite {
-                (self.min, self.max) = (lo, hi);
+            if finite.iter().all(|f| *f) {
+                self.min = lo.into_iter().fold(self.min, f32::min);
+                self.max = hi.into_iter().fold(self.max, f32::max);
+                self.observe_one_by_one(rest);
             } else {
                 self.observe_one_by_one(chunk);
             }
@@ -77,12 +97,12 @@ impl Range {
     }
 }
 
-/// How often magnitudes fall into [`BINS`] equal bins over `[0, amax]`. Counts have 64 bits. A second
-/// set of bins counts each element as often as its channel matters to the ops that read it.
+/// How often magnitudes fall into equal bins. Counts have 64 bits. A second set of bins counts each
+/// element as often as its channel matters to the ops that read it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     amax: f32,
-    per_bin: f32,
+    width: f64,
     counts: Counts,
     weighted: Counts,
 }
@@ -90,86 +110,46 @@ pub struct Histogram {
 /// Counts of one histogram.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counts {
-    /// One for each bin, smallest magnitudes first.
+    /// One for each bin, smallest magnitudes first; at least one.
     pub bins: Box<[u64]>,
     /// Exact zeros; they are in the first bin too.
     pub zeros: u64,
 }
 
 impl Counts {
-    fn new() -> Counts {
-        Counts { bins: vec![0; BINS].into(), zeros: 0 }
-    }
-
-    fn merge(&mut self, other: &Counts) {
-        for (a, b) in self.bins.iter_mut().zip(&other.bins) {
-            *a += b;
-        }
-        self.zeros += other.zeros;
-    }
-
     /// Sum of all bins.
     pub fn total(&self) -> u64 {
         self.bins.iter().sum()
     }
+
+    /// The same in bins `n` times as wide.
+    pub fn joined(&self, n: usize) -> Counts {
+        let bins = self.bins.chunks(n.max(1)).map(|bins| bins.iter().sum()).collect();
+        Counts { bins, zeros: self.zeros }
+    }
 }
 
 impl Histogram {
-    /// An empty histogram over `[0, amax]`.
-    pub fn new(amax: f32) -> Histogram {
-        let per_bin = if amax > 0.0 { BINS as f32 / amax } else { 0.0 };
-        // The quotient overflows for subnormal ranges: all then falls into the first bin.
-        let per_bin = if per_bin.is_finite() { per_bin } else { 0.0 };
-        Histogram { amax, per_bin, counts: Counts::new(), weighted: Counts::new() }
+    /// Counts over bins of this width, the last of which holds the largest magnitude, `amax`.
+    pub(super) fn new(amax: f32, width: f64, counts: Counts, weighted: Counts) -> Histogram {
+        Histogram { amax, width, counts, weighted }
     }
 
     /// A histogram of the given counts with bins of width 1.
     #[cfg(test)]
     pub(super) fn of_bins(bins: &[u64], zeros: u64) -> Histogram {
         let counts = Counts { bins: bins.into(), zeros };
-        Histogram { counts: counts.clone(), weighted: counts, ..Histogram::new(BINS as f32) }
+        Histogram::new(bins.len() as f32, 1.0, counts.clone(), counts)
     }
 
-    /// Takes elements of one weight in. Those that are not finite are left out; magnitudes beyond
-    /// `amax` count in the last bin.
-    pub fn observe(&mut self, data: &[f32], weight: u32) {
-        let weight = u64::from(weight);
-        for &x in data {
-            self.add(x, weight);
-        }
-    }
-
-    /// Takes rows in whose elements have these weights.
-    pub fn observe_rows(&mut self, data: &[f32], weights: &[u32]) {
-        for row in data.chunks_exact(weights.len().max(1)) {
-            for (&x, &weight) in row.iter().zip(weights) {
-                self.add(x, u64::from(weight));
-            }
-        }
-    }
-
-    fn add(&mut self, x: f32, weight: u64) {
-        let a = x.abs();
-        if a <= f32::MAX {
-            let zero = u64::from(a == 0.0);
-            self.counts.zeros += zero;
-            self.weighted.zeros += zero * weight;
-            let bin = ((a * self.per_bin) as usize).min(BINS - 1);
-            self.counts.bins[bin] += 1;
-            self.weighted.bins[bin] += weight;
-        }
-    }
-
-    /// Takes in what another worker saw, over the same `amax`.
-    pub fn merge(&mut self, other: &Histogram) {
-        debug_assert_eq!(self.amax.to_bits(), other.amax.to_bits());
-        self.counts.merge(&other.counts);
-        self.weighted.merge(&other.weighted);
-    }
-
-    /// Upper end of the last bin.
+    /// The largest magnitude.
     pub fn amax(&self) -> f32 {
         self.amax
+    }
+
+    /// Number of bins.
+    pub fn bins(&self) -> usize {
+        self.counts.bins.len()
     }
 
     /// Elements counted once.
@@ -182,14 +162,16 @@ impl Histogram {
         if self.weighted.bins.iter().all(|n| *n == 0) { &self.counts } else { &self.weighted }
     }
 
-    /// Counts in `n` wider bins; `n` divides [`BINS`].
-    pub fn coarse(&self, n: usize) -> Vec<u64> {
-        self.counts.bins.chunks(BINS / n.clamp(1, BINS)).map(|bins| bins.iter().sum()).collect()
+    /// The end of the last of at most `n` wider bins that hold all, and their counts.
+    pub fn coarse(&self, n: usize) -> (f32, Vec<u64>) {
+        let joined = self.bins().div_ceil(n.max(1));
+        let bins = self.counts.joined(joined).bins.into_vec();
+        ((bins.len() as f64 * joined as f64 * self.width) as f32, bins)
     }
 
     /// Width of a bin.
     pub fn width(&self) -> f64 {
-        f64::from(self.amax) / BINS as f64
+        self.width
     }
 }
 
@@ -217,33 +199,20 @@ mod tests {
         right.observe(b);
         left.merge(&right);
         assert_eq!(left, whole);
-
-        let mut whole_h = Histogram::new(whole.amax());
-        whole_h.observe(&data, 3);
-        let (mut l, mut r) = (Histogram::new(whole.amax()), Histogram::new(whole.amax()));
-        l.observe(a, 3);
-        r.observe_rows(b, &[3]);
-        l.merge(&r);
-        assert_eq!(l, whole_h);
-        assert_eq!(whole_h.counts().total(), 5000);
     }
 
     #[test]
-    fn counts_are_exact_and_edges_fall_into_the_last_bin() {
-        let mut h = Histogram::new(2048.0);
-        h.observe(&[0.0, -0.0, 0.5, 1.0, -1.5, 2047.5, 2048.0, -5000.0, f32::NAN], 2);
-        let (once, twice) = (h.counts(), h.weighted());
-        assert_eq!((once.zeros, twice.zeros), (2, 4));
-        assert_eq!((once.bins[0], once.bins[1], once.bins[2047]), (3, 2, 3));
-        assert_eq!((once.total(), twice.total()), (8, 16));
+    fn lanes_sum_all() {
+        let data: Vec<f32> = (0..1003).map(|i| i as f32).collect();
+        assert_eq!(sum(&data, |x| x), 1002.0 * 1003.0 / 2.0);
     }
 
     #[test]
-    fn degenerate_ranges_do_not_divide_by_zero() {
-        for amax in [0.0, f32::from_bits(1)] {
-            let mut h = Histogram::new(amax);
-            h.observe(&[0.0, amax], 1);
-            assert_eq!(h.counts().bins[0], 2);
-        }
+    fn coarse_bins_hold_all() {
+        let h = Histogram::of_bins(&[1; 300], 0);
+        let (end, bins) = h.coarse(128);
+        assert_eq!((end, bins.len(), bins[0], bins.iter().sum::<u64>()), (300.0, 100, 3, 300));
+        let (end, bins) = h.coarse(200);
+        assert_eq!((end, bins.len(), bins.iter().sum::<u64>()), (300.0, 150, 300));
     }
 }

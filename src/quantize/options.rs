@@ -176,15 +176,6 @@ impl Default for QuantizeOptions {
 }
 
 impl QuantizeOptions {
-    /// Passes over the calibration data.
-    pub fn passes(&self) -> usize {
-        match self.range_method() {
-            _ if self.weights.is_some() => 1,
-            Method::Minmax | Method::MovingAverage => 1,
-            _ => 2,
-        }
-    }
-
     /// The method, `auto` being the whole range for FP8: rounding errors are relative there.
     pub(super) fn range_method(&self) -> Method {
         match (self.payload, self.method) {

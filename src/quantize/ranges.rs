@@ -1,11 +1,12 @@
 //! Ranges of planned activations: from data or from a file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::calibrate::{self, Method, Threshold};
-use super::collect::{Channels, Collector, Stats, Taps};
-use super::observe::Histogram;
+use super::collect::{Observed, Stats, Taps, Wanted, observe};
 use super::placement::Plan;
+use super::recorder::Recorder;
 use super::{QuantizeError, QuantizeOptions, sensitivity};
 use crate::data::Source;
 use crate::engine::{Engine, Progress};
@@ -44,62 +45,92 @@ pub(super) fn calibrate_plan(
     data: &dyn Source,
     progress: Progress,
 ) -> Result<Calibrated, QuantizeError> {
-    let taps = Taps::new(&m.graph, &tapped(&m.graph, plan));
-    let run = Collector::new(m, engine, &taps, data, progress)?;
-    let stats = run.stats()?;
-    let of = |s: &Stats| match o.range_method() {
-        Method::MovingAverage => s.mean_amax(),
-        _ => s.range.amax(),
+    let seen = observe_plan(m, plan, o, &BTreeMap::new(), (engine, data, progress))?;
+    Ok(choose(&m.graph, plan, o, &seen))
+}
+
+/// What the planned activations were on data, and the channels of values along axes.
+///
+/// # Errors
+/// When there are no samples or the model does not run.
+pub(super) fn observe_plan(
+    m: &Model,
+    plan: &Plan,
+    o: &QuantizeOptions,
+    axes: &BTreeMap<ValueId, usize>,
+    (engine, data, progress): (&dyn Engine, &dyn Source, Progress),
+) -> Result<Observed, QuantizeError> {
+    let mut wanted = tapped(&m.graph, plan);
+    for (v, axis) in axes {
+        wanted.entry(*v).or_default().axis = Some(*axis);
+    }
+    let counted = !matches!(o.range_method(), Method::Minmax | Method::MovingAverage);
+    observe(m, &Taps::new(&m.graph, &wanted, counted), engine, data, progress)
+}
+
+/// Chooses the range of every planned activation from what was seen of it.
+pub(super) fn choose(g: &Graph, plan: &Plan, o: &QuantizeOptions, seen: &Observed) -> Calibrated {
+    let planned = || plan.pairs.keys().filter_map(|v| Some((*v, seen.0.get(v)?)));
+    let stats: BTreeMap<ValueId, Stats> = planned().map(|(v, s)| (v, s.stats.clone())).collect();
+    let (method, of): (_, fn(&Stats) -> f32) = match o.range_method() {
+        Method::MovingAverage => (Method::MovingAverage, Stats::mean_amax),
+        _ => (Method::Minmax, |s| s.range.amax()),
     };
     let mut amax: BTreeMap<ValueId, f32> = stats.iter().map(|(v, s)| (*v, of(s))).collect();
     for group in &plan.scale_groups {
         let all = group.iter().filter_map(|v| amax.get(v)).fold(0.0f32, |a, b| a.max(*b));
         amax.extend(group.iter().map(|v| (*v, all)));
     }
-    let method = match o.range_method() {
-        Method::MovingAverage => Method::MovingAverage,
-        _ => Method::Minmax,
-    };
     let as_seen = |amax: f32| Threshold { amax, method, mse: 0.0, clipped: 0.0 };
     let mut thresholds: BTreeMap<ValueId, Threshold> =
         amax.iter().map(|(v, a)| (*v, as_seen(*a))).collect();
     let mut coarse = BTreeMap::new();
-    if o.passes() > 1 {
-        let mut histograms = run.histograms(&amax)?;
-        for group in &plan.scale_groups {
-            share_histogram(&mut histograms, group);
-        }
+    if !matches!(o.range_method(), Method::Minmax | Method::MovingAverage) {
         use rayon::prelude::*;
-        let all: Vec<_> = histograms.into_iter().collect();
-        let chosen = all.par_iter().map(|(v, h)| {
-            (*v, calibrate::choose(h, method_for(&m.graph, *v, o.range_method()), o.percentile))
+        let all: Vec<_> = planned().collect();
+        let chosen = all.par_iter().map(|(v, s)| {
+            let group = plan.scale_groups.iter().find(|group| group.contains(v));
+            let group = group.map_or(std::slice::from_ref(v), Vec::as_slice);
+            let h = shared(seen, group, &s.recorder).histogram();
+            let method = method_for(g, group, o.range_method());
+            (*v, calibrate::choose(&h, method, o.percentile), h.coarse(SHOWN_BINS))
         });
-        thresholds.extend(chosen.collect::<Vec<_>>());
-        coarse.extend(all.iter().map(|(v, h)| (*v, (h.amax(), h.coarse(SHOWN_BINS)))));
+        for (v, threshold, shown) in chosen.collect::<Vec<_>>() {
+            thresholds.insert(v, threshold);
+            coarse.insert(v, shown);
+        }
     }
     for (v, amax) in &plan.fixed {
         thresholds.insert(*v, as_seen(*amax));
     }
-    Ok(Calibrated { stats, thresholds, histograms: coarse, weight_scales: BTreeMap::new() })
+    Calibrated { stats, thresholds, histograms: coarse, weight_scales: BTreeMap::new() }
 }
 
-/// A graph input keeps its whole range under [`Method::Auto`]: images have bounds, and what is
+/// A graph input, and what shares its scale, keeps its whole range under [`Method::Auto`]: images have bounds, and what is
 /// clipped of them, such as white areas, is no noise that averages out.
-fn method_for(g: &Graph, v: ValueId, method: Method) -> Method {
-    if method == Method::Auto && g.is_input(v) { Method::Minmax } else { method }
+fn method_for(g: &Graph, group: &[ValueId], method: Method) -> Method {
+    let whole = method == Method::Auto && group.iter().any(|v| g.is_input(*v));
+    if whole { Method::Minmax } else { method }
 }
 
-/// Gives every tensor of a group the sum of their histograms.
-fn share_histogram(histograms: &mut BTreeMap<ValueId, Histogram>, group: &[ValueId]) {
-    let mut members = group.iter().filter_map(|v| histograms.get(v));
-    let Some(mut sum) = members.next().cloned() else { return };
-    members.for_each(|h| sum.merge(h));
-    histograms.extend(group.iter().map(|v| (*v, sum.clone())));
+/// The counts of a tensor, its `own`, or of the group that shares its scale.
+fn shared<'a>(seen: &Observed, group: &[ValueId], own: &'a Recorder) -> Cow<'a, Recorder> {
+    if group.len() < 2 {
+        return Cow::Borrowed(own);
+    }
+    let mut all = Recorder::default();
+    group.iter().filter_map(|v| seen.0.get(v)).for_each(|s| all.merge(&s.recorder));
+    Cow::Owned(all)
 }
 
 /// Values to observe, with their channels where linear ops read them.
-fn tapped(g: &Graph, plan: &Plan) -> BTreeMap<ValueId, Option<Channels>> {
-    plan.pairs.iter().map(|(v, readers)| (*v, sensitivity::channels(g, readers.keys()))).collect()
+pub(super) fn tapped(g: &Graph, plan: &Plan) -> BTreeMap<ValueId, Wanted> {
+    let wanted = |readers: &BTreeMap<_, _>| Wanted {
+        is_scaled: true,
+        channels: sensitivity::channels(g, readers.keys()),
+        axis: None,
+    };
+    plan.pairs.iter().map(|(v, readers)| (*v, wanted(readers))).collect()
 }
 
 /// Thresholds of a file of ranges; groups of one scale have the largest of theirs.

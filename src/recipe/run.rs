@@ -268,7 +268,7 @@ impl Runner<'_> {
                     true => Some(data::open(options, model, 0)?),
                     false => None,
                 };
-                let all = o.passes() * source.as_ref().map_or(0, |s| s.len());
+                let all = source.as_ref().map_or(0, |s| s.len());
                 let progress = |done| (self.progress)("calibrate", done, all);
                 let report =
                     quantize::apply(model, o, self.engine(), source.as_deref(), &progress)?;

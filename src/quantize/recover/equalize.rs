@@ -13,11 +13,9 @@
 //! its factor, others grow to `m` at most, so that what `Clip` cuts off beyond is what the range of
 //! the scale cuts off too.
 
-use std::collections::BTreeMap;
-
+use super::super::collect::Observed;
 use super::super::insert::for_each_row;
 use super::super::placement::{Plan, linear};
-use super::channels::ChannelStats;
 use super::space::{self, Edit, Space};
 use crate::ir::{Graph, Op, OpId, Tensor, Value, ValueId};
 
@@ -173,7 +171,7 @@ fn rounding(amax: f64) -> f64 {
 }
 
 /// One pair of a site with what is known of it.
-struct Observed {
+struct Activation {
     amax: Vec<f64>,
     mean_squares: Vec<f64>,
     readers: Vec<Reader>,
@@ -182,26 +180,22 @@ struct Observed {
 
 /// Factors for a site and the expected noise before and after, relative to the signal; `None` when
 /// they are not worth it.
-pub(super) fn factors(
-    g: &Graph,
-    site: &Site,
-    stats: &BTreeMap<ValueId, ChannelStats>,
-) -> Option<(Vec<f64>, f64, f64)> {
+pub(super) fn factors(g: &Graph, site: &Site, seen: &Observed) -> Option<(Vec<f64>, f64, f64)> {
     let n = site.space.channels;
     let mut tensors = Vec::new();
     for (v, edits, others) in &site.pairs {
-        let s = stats.get(v).filter(|s| s.amax.len() == n)?;
+        let s = seen.by_channel(*v, n)?;
         let mean_squares = s.mean_squares();
         let readers: Option<Vec<Reader>> =
             edits.iter().map(|e| Reader::new(g, e, n, &mean_squares)).collect();
-        tensors.push(Observed {
+        tensors.push(Activation {
             amax: s.reach(),
             mean_squares,
             readers: readers?,
             others: *others,
         });
     }
-    let bounds = bounds(&site.space, stats)?;
+    let bounds = bounds(&site.space, seen)?;
     let noise = |s: &[f64]| tensors.iter().map(|t| t.noise(s)).sum::<f64>();
     let before = noise(&vec![1.0; n]);
     let (a, w) = (loudness(&tensors, n), columns(&tensors, n));
@@ -220,7 +214,7 @@ pub(super) fn factors(
     (finite && after < (1.0 - worth) * before).then_some((s, before, after))
 }
 
-impl Observed {
+impl Activation {
     fn noise(&self, s: &[f64]) -> f64 {
         let range = self.amax.iter().zip(s).fold(0.0f64, |m, (a, s)| m.max(a / s));
         let step = rounding(range);
@@ -232,11 +226,11 @@ impl Observed {
 }
 
 /// Factors that every channel may take, because of Clip.
-fn bounds(s: &Space, stats: &BTreeMap<ValueId, ChannelStats>) -> Option<Vec<(f64, f64)>> {
+fn bounds(s: &Space, seen: &Observed) -> Option<Vec<(f64, f64)>> {
     let free = if s.clips.is_empty() { f64::INFINITY } else { 1.0 };
     let mut bounds = vec![(0.0, free); s.channels];
     for (v, max) in &s.clips {
-        let amax = &stats.get(v).filter(|st| st.amax.len() == s.channels)?.amax;
+        let amax = &seen.by_channel(*v, s.channels)?.amax;
         for ((low, _), a) in bounds.iter_mut().zip(amax) {
             *low = f64::max(*low, (a / (MARGIN * max)).min(1.0));
         }
@@ -245,7 +239,7 @@ fn bounds(s: &Space, stats: &BTreeMap<ValueId, ChannelStats>) -> Option<Vec<(f64
 }
 
 /// Magnitude of each channel relative to the loudest.
-fn loudness(tensors: &[Observed], n: usize) -> Vec<f64> {
+fn loudness(tensors: &[Activation], n: usize) -> Vec<f64> {
     let mut a = vec![SMALLEST; n];
     for t in tensors {
         let top = t.amax.iter().copied().fold(0.0, f64::max);
@@ -257,7 +251,7 @@ fn loudness(tensors: &[Observed], n: usize) -> Vec<f64> {
 }
 
 /// Largest weight of each column relative to all; rows of one channel do not count.
-fn columns(tensors: &[Observed], n: usize) -> Vec<f64> {
+fn columns(tensors: &[Activation], n: usize) -> Vec<f64> {
     let mut w = vec![0.0f64; n];
     for r in
         tensors.iter().flat_map(|t| &t.readers).filter(|r| r.rows.iter().any(|r| r.1.len() > 1))

@@ -15,18 +15,20 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::collect::Observed;
 use super::placement::{Plan, plan};
 use super::{QuantizeError, QuantizeOptions};
 use crate::data::Source;
 use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
-use channels::ChannelStats;
 use equalize::Site;
-use trial::{CALIBRATED, JUDGED, Judge};
+use trial::{CALIBRATED, JUDGED, corrects};
 
+pub(super) use channels::ChannelStats;
 pub(super) use rounding::round_weights;
 pub(super) use search::meet_goal;
 pub use search::{LayerNoise, Metric, Search, noise_by_layer};
+pub(super) use trial::{Judge, Part};
 
 /// How channels of activations are evened out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -62,42 +64,57 @@ pub struct Recovery {
 /// Decibels that a method must gain to be kept.
 const GAIN: f64 = 0.02;
 
+/// What trials leave to go on with.
+pub(super) struct Trials<'a> {
+    /// What each method did.
+    pub steps: Vec<Recovery>,
+    /// Judges by the outputs of the float model.
+    pub judge: Judge<'a>,
+    /// What was seen of the model as it is now.
+    pub seen: Observed,
+    /// Correcting biases helps.
+    pub corrects: bool,
+}
+
 /// Equalizes the model, as far as its outputs lose less by quantization then. The plan is made
-/// again for what has become of it.
+/// again for what has become of it. `None` where nothing is to be tried.
 ///
 /// # Errors
 /// When the model does not run on the data.
-pub(super) fn recover(
+pub(super) fn recover<'a>(
     m: &mut Model,
     plan: &mut Plan,
     o: &QuantizeOptions,
-    engine: &dyn Engine,
-    data: &dyn Source,
-) -> Result<Vec<Recovery>, QuantizeError> {
+    engine: &'a dyn Engine,
+    data: &'a dyn Source,
+) -> Result<Option<Trials<'a>>, QuantizeError> {
     if o.equalize == Equalize::Off || data.is_empty() || data.is_synthetic() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let judge = Judge::new(m, engine, data, JUDGED, CALIBRATED)?;
-    let (plain, corrected) = judge.quantized(m, plan, o)?;
-    let mut steps = Vec::new();
-    let best = corrected.unwrap_or(plain).max(plain);
-    let mut run = Run { judge, m, plan, o, best, steps: &mut steps };
+    let seen = judge.observe(m, plan, o, &observed(m, plan, &[false, true]))?;
+    let best = judge.quantized(m, plan, o, &seen, corrects(o))?.sqnr_db;
+    let mut run = Run { judge, m, plan, o, best, seen, steps: Vec::new() };
     let all = [("equalize", false), ("smooth", true)];
     let wanted = if run.o.equalize == Equalize::Fold { &all[..1] } else { &all[..] };
     for (method, insert) in wanted {
         run.equalize(method, *insert)?;
     }
-    if let Some(corrected) = corrected {
-        steps.push(Recovery {
-            method: "bias-correction",
-            sites: plan.weights.len(),
-            sqnr_before: plain,
-            sqnr_after: corrected,
-            kept: true,
-            seconds: 0.0,
-        });
-    }
-    Ok(steps)
+    let corrects = corrects(o) && run.correction_helps()?;
+    Ok(Some(Trials { steps: run.steps, judge: run.judge, seen: run.seen, corrects }))
+}
+
+/// Sites of factors: those that weights take in, or those that need a Mul.
+fn sites(m: &Model, plan: &Plan, insert: bool) -> Vec<Site> {
+    let mut sites = equalize::sites(&m.graph, plan, insert);
+    sites.retain(|s| s.insert_behind.is_some() == insert);
+    sites
+}
+
+/// The values that factors are found from, with the axes of their channels.
+fn observed(m: &Model, plan: &Plan, inserts: &[bool]) -> BTreeMap<ValueId, usize> {
+    let all = inserts.iter().flat_map(|insert| sites(m, plan, *insert));
+    all.flat_map(|s| s.observed().collect::<Vec<_>>()).collect()
 }
 
 /// A model with factors at some sites.
@@ -105,31 +122,42 @@ struct Variant {
     model: Model,
     plan: Plan,
     changed: usize,
+    seen: Observed,
     /// SQNR in decibels.
     after: f64,
 }
 
 /// A model on its way to the best variant.
-struct Run<'a> {
+struct Run<'a, 'b> {
     judge: Judge<'a>,
-    m: &'a mut Model,
-    plan: &'a mut Plan,
-    o: &'a QuantizeOptions,
+    m: &'b mut Model,
+    plan: &'b mut Plan,
+    o: &'b QuantizeOptions,
     best: f64,
-    steps: &'a mut Vec<Recovery>,
+    seen: Observed,
+    steps: Vec<Recovery>,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
+    /// Whether the model as it is now loses less with biases corrected, as `best` is, than without.
+    fn correction_helps(&mut self) -> Result<bool, QuantizeError> {
+        let start = Instant::now();
+        let plain = self.judge.quantized(self.m, self.plan, self.o, &self.seen, false)?.sqnr_db;
+        let kept = self.best > plain;
+        self.steps.push(Recovery {
+            method: "bias-correction",
+            sites: self.plan.weights.len(),
+            sqnr_before: plain,
+            sqnr_after: self.best,
+            kept,
+            seconds: start.elapsed().as_secs_f64(),
+        });
+        Ok(kept)
+    }
+
     fn equalize(&mut self, method: &'static str, insert: bool) -> Result<(), QuantizeError> {
         let start = Instant::now();
-        let mut sites = equalize::sites(&self.m.graph, self.plan, insert);
-        sites.retain(|s| s.insert_behind.is_some() == insert);
-        let values: BTreeMap<ValueId, usize> = sites.iter().flat_map(|s| s.observed()).collect();
-        if values.is_empty() {
-            return Ok(());
-        }
-        let part = self.judge.calibration;
-        let stats = channels::observe(self.m, &values, self.judge.engine, &part, &|_| {})?;
+        let sites = sites(self.m, self.plan, insert);
         let all: Vec<&Site> = sites.iter().collect();
         let free: Vec<&Site> = sites.iter().filter(|s| s.is_free()).collect();
         let mut best: Option<Variant> = None;
@@ -137,11 +165,11 @@ impl Run<'_> {
             if (chosen.len() == all.len() && best.is_some()) || chosen.is_empty() {
                 continue;
             }
-            let variant = self.variant(chosen, &stats)?;
+            let variant = self.variant(chosen, !insert)?;
             let better = |v: &Variant| best.as_ref().is_none_or(|b| v.after > b.after);
             best = variant.filter(better).or(best);
         }
-        let Some(Variant { model: new, plan: new_plan, changed, after }) = best else {
+        let Some(Variant { model: new, plan: new_plan, changed, seen, after }) = best else {
             return Ok(());
         };
         let kept = after > self.best + GAIN;
@@ -154,22 +182,21 @@ impl Run<'_> {
             seconds: start.elapsed().as_secs_f64(),
         });
         if kept {
-            (*self.m, *self.plan, self.best) = (new, new_plan, after);
+            (*self.m, *self.plan, self.best, self.seen) = (new, new_plan, after, seen);
         }
         Ok(())
     }
 
-    /// The model with factors for these sites, judged; `None` when nothing is worth it.
-    fn variant(
-        &self,
-        sites: &[&Site],
-        stats: &BTreeMap<ValueId, ChannelStats>,
-    ) -> Result<Option<Variant>, QuantizeError> {
+    /// The model with factors for these sites, judged; `None` when nothing is worth it. Where factors
+    /// that need a Mul are tried `later`, their sites are observed too.
+    fn variant(&self, sites: &[&Site], later: bool) -> Result<Option<Variant>, QuantizeError> {
         let mut model = self.m.clone();
         let mut changed = 0;
         for site in sites {
             // The weights of two spaces may be the same: each sees what the others left.
-            let Some((s, _, _)) = equalize::factors(&model.graph, site, stats) else { continue };
+            let Some((s, _, _)) = equalize::factors(&model.graph, site, &self.seen) else {
+                continue;
+            };
             changed += usize::from(equalize::apply(&mut model.graph, site, &s));
         }
         if changed == 0 {
@@ -178,7 +205,9 @@ impl Run<'_> {
         let opset = model.default_opset();
         crate::pass::infer_graph(&mut model.graph, opset, &mut |_, _| {});
         let plan = plan(&model.graph, self.o)?;
-        let after = self.judge.corrected(&model, &plan, self.o)?.sqnr_db;
-        Ok(Some(Variant { model, plan, changed, after }))
+        let axes = if later { observed(&model, &plan, &[true]) } else { BTreeMap::new() };
+        let seen = self.judge.observe(&model, &plan, self.o, &axes)?;
+        let after = self.judge.quantized(&model, &plan, self.o, &seen, corrects(self.o))?.sqnr_db;
+        Ok(Some(Variant { model, plan, changed, seen, after }))
     }
 }

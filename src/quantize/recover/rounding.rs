@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::super::placement::Plan;
 use super::super::ranges::Calibrated;
 use super::super::{Payload, QuantizeError, QuantizeOptions, insert};
-use super::trial::{FITTED, JUDGED, Judge, written};
+use super::trial::{CALIBRATED, JUDGED, Judge, written};
 use super::{GAIN, Recovery};
 use crate::data::Source;
 use crate::engine::Engine;
@@ -23,7 +23,8 @@ pub(super) fn is_wanted(o: &QuantizeOptions, data: &dyn Source) -> bool {
 }
 
 /// Rounds the weights of a calibrated model as the options ask, if its outputs gain by it, and returns
-/// the scales of those that now lie on their grid. What it did goes to the steps.
+/// the scales of those that now lie on their grid. What it did goes to the steps. `judge` is one that
+/// there is already.
 ///
 /// # Errors
 /// When the model does not run on the data.
@@ -33,13 +34,17 @@ pub(in super::super) fn round_weights(
     o: &QuantizeOptions,
     c: &Calibrated,
     (engine, data): (&dyn Engine, &dyn Source),
+    judge: Option<Judge>,
     steps: &mut Vec<Recovery>,
 ) -> Result<BTreeMap<ValueId, Vec<f32>>, QuantizeError> {
     if !is_wanted(o, data) {
         return Ok(BTreeMap::new());
     }
     let start = Instant::now();
-    let judge = Judge::new(m, engine, data, JUDGED, FITTED)?;
+    let judge = match judge {
+        Some(judge) => judge,
+        None => Judge::new(m, engine, data, JUDGED, CALIBRATED)?,
+    };
     let correct = !o.no_bias_correction;
     let sqnr_before = judge.score(&written(m, plan, o, c, correct))?.sqnr_db;
     let (new, with) = rounded(m, plan, o, c, &judge)?;

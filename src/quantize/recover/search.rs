@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::placement::{Plan, plan, plan_except};
 use super::super::{QuantizeError, QuantizeOptions, calibrate_plan, insert, prepare};
 use super::rounding;
-use super::trial::{FITTED, JUDGED, Judge, Score, written};
+use super::trial::{CALIBRATED, JUDGED, Judge, Score, written};
 use crate::data::Source;
 use crate::engine::Engine;
 use crate::ir::{Model, OpId};
@@ -89,7 +89,7 @@ pub fn noise_by_layer(
     prepare(&mut m, o)?;
     let plan = plan(&m.graph, o)?;
     let most = if data.labels().is_some() { JUDGED_BY_LABELS } else { JUDGED };
-    let judge = Judge::new(&m, engine, data, most, FITTED)?;
+    let judge = Judge::new(&m, engine, data, most, CALIBRATED)?;
     rank(&m, &plan, o, &judge, progress)
 }
 
@@ -132,7 +132,7 @@ pub(in super::super) fn meet_goal(
     let Some(max_drop) = o.max_drop else { return Ok(None) };
     let start = Instant::now();
     let most = if o.metric == Metric::Top1 { JUDGED_BY_LABELS } else { JUDGED };
-    let judge = Judge::new(m, engine, data, most, FITTED)?;
+    let judge = Judge::new(m, engine, data, most, CALIBRATED)?;
     let mut goal = Goal { m, o, judge, max_drop, tried: 0 };
     let drop_before = goal.drop_at_best(full)?;
     let mut found = Search {

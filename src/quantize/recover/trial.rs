@@ -3,27 +3,34 @@
 
 use std::collections::BTreeMap;
 
+use super::super::collect::Observed;
 use super::super::placement::Plan;
+use super::super::ranges::{choose, observe_plan};
 use super::super::{
     Calibrated, Payload, QuantizeError, QuantizeOptions, calibrate_plan, correct_biases, insert,
 };
 use crate::data::{DataError, Source};
 use crate::engine::{Engine, Feeds, Observer, RunError, all_cores, run_all};
-use crate::ir::{Model, Tensor};
+use crate::ir::{Model, Tensor, ValueId};
 use crate::verify::largest;
 
 /// Samples that a trial is calibrated on at most, and that layers are fitted to.
 pub(super) const CALIBRATED: usize = 32;
-pub(super) const FITTED: usize = 32;
 /// Samples that judge a trial.
 pub(super) const JUDGED: usize = 16;
 
 /// Runs `from..from + len` of a source.
 #[derive(Clone, Copy)]
-pub(super) struct Part<'a> {
+pub(in super::super) struct Part<'a> {
     source: &'a dyn Source,
     from: usize,
     len: usize,
+}
+
+impl<'a> Part<'a> {
+    pub(in super::super) fn new(source: &'a dyn Source, from: usize, len: usize) -> Part<'a> {
+        Part { source, from, len }
+    }
 }
 
 impl Source for Part<'_> {
@@ -41,7 +48,7 @@ impl Source for Part<'_> {
 }
 
 /// What tries variants.
-pub(super) struct Judge<'a> {
+pub(in super::super) struct Judge<'a> {
     pub engine: &'a dyn Engine,
     pub calibration: Part<'a>,
     judged: Part<'a>,
@@ -104,8 +111,21 @@ impl<'a> Judge<'a> {
         self.judged.source.labels()?.get(first..first + batch)
     }
 
-    /// The model quantized by the plan, calibrated on a few samples: SQNR without and with bias
-    /// correction; the first alone where that is off.
+    /// What the planned activations are on the few samples, and the channels of values along axes.
+    ///
+    /// # Errors
+    /// When the model does not run.
+    pub(super) fn observe(
+        &self,
+        m: &Model,
+        plan: &Plan,
+        o: &QuantizeOptions,
+        axes: &BTreeMap<ValueId, usize>,
+    ) -> Result<Observed, QuantizeError> {
+        observe_plan(m, plan, o, axes, (self.engine, &self.calibration, &|_| {}))
+    }
+
+    /// The model quantized by the plan and what was seen, biases corrected or not.
     ///
     /// # Errors
     /// When the model does not run.
@@ -114,16 +134,14 @@ impl<'a> Judge<'a> {
         m: &Model,
         plan: &Plan,
         o: &QuantizeOptions,
-    ) -> Result<(f64, Option<f64>), QuantizeError> {
-        let c = calibrate_plan(m, plan, o, self.engine, &self.calibration, &|_| {})?;
-        let without = self.score(&written(m, plan, o, &c, false))?.sqnr_db;
-        if o.no_bias_correction {
-            return Ok((without, None));
-        }
-        Ok((without, Some(self.score(&written(m, plan, o, &c, true))?.sqnr_db)))
+        seen: &Observed,
+        correct: bool,
+    ) -> Result<Score, QuantizeError> {
+        self.score(&written(m, plan, o, &choose(&m.graph, plan, o, seen), correct))
     }
 
-    /// As [`Judge::quantized`], with biases corrected unless that is off.
+    /// The model quantized by the plan, calibrated on a few samples, biases corrected unless that is
+    /// off.
     ///
     /// # Errors
     /// When the model does not run.
@@ -134,8 +152,13 @@ impl<'a> Judge<'a> {
         o: &QuantizeOptions,
     ) -> Result<Score, QuantizeError> {
         let c = calibrate_plan(m, plan, o, self.engine, &self.calibration, &|_| {})?;
-        self.score(&written(m, plan, o, &c, !o.no_bias_correction && o.payload == Payload::Int8))
+        self.score(&written(m, plan, o, &c, corrects(o)))
     }
+}
+
+/// Biases are corrected.
+pub(super) fn corrects(o: &QuantizeOptions) -> bool {
+    !o.no_bias_correction && o.payload == Payload::Int8
 }
 
 /// The model quantized by the plan, biases corrected if `correct`.

@@ -1,0 +1,204 @@
+//! Magnitudes counted as they come, in one pass: bins whose width doubles when a larger magnitude is
+//! met.
+//!
+//! The width is a power of two, and doubling it joins bins by twos, so that the counts are those of
+//! bins of the last width from the start: nothing is lost by not knowing the range before, and the
+//! order of the data does not show. More than half of the bins lie within the range.
+
+use super::observe::{Counts, Histogram};
+
+/// Bins of a recorder.
+const BINS: usize = 4096;
+/// Exact zeros are counted in turn here, so that a count never waits for the one before.
+const ZEROS: usize = 8;
+/// Where elements go that are not finite.
+const LOST: usize = BINS + ZEROS;
+/// Elements whose bins are found together.
+const CHUNK: usize = 256;
+
+/// Counts of magnitudes: of each element once, and as often as its weight says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Recorder {
+    /// Width of a bin: the least power of two for which [`Recorder::amax`] is below the last bin's
+    /// end; 0 before anything was seen but zeros.
+    width: f32,
+    /// Largest finite magnitude.
+    amax: f32,
+    /// [`LOST`] and one more, or none before there is data.
+    slots: Vec<[u64; 2]>,
+}
+
+impl Recorder {
+    /// Takes elements of one weight in, of which `amax` is the largest finite magnitude.
+    pub fn observe(&mut self, data: &[f32], amax: f32, weight: u32) {
+        let weight = u64::from(weight);
+        self.count(data, amax, |_| weight);
+    }
+
+    /// Takes rows in whose elements have these weights.
+    pub fn observe_rows(&mut self, data: &[f32], amax: f32, weights: &[u32]) {
+        for row in data.chunks_exact(weights.len().max(1)) {
+            self.count(row, amax, |i| u64::from(weights[i]));
+        }
+    }
+
+    fn count(&mut self, data: &[f32], amax: f32, weight: impl Fn(usize) -> u64) {
+        self.reach(amax);
+        let (per_bin, most) = (self.per_bin(), self.amax);
+        for (c, chunk) in data.chunks(CHUNK).enumerate() {
+            let mut places = [0i32; CHUNK];
+            for (i, (place, x)) in places.iter_mut().zip(chunk).enumerate() {
+                let a = x.abs();
+                let zero = (BINS + i % ZEROS) as i32;
+                let bin = if a == 0.0 { zero } else { whole(a * per_bin) };
+                *place = if a <= most { bin } else { LOST as i32 };
+            }
+            for (i, place) in places.iter().enumerate().take(chunk.len()) {
+                let slot = &mut self.slots[*place as usize];
+                slot[0] += 1;
+                slot[1] += weight(c * CHUNK + i);
+            }
+        }
+    }
+
+    fn per_bin(&self) -> f32 {
+        if self.width > 0.0 { 1.0 / self.width } else { 0.0 }
+    }
+
+    /// Makes the bins reach this magnitude.
+    fn reach(&mut self, amax: f32) {
+        if self.slots.is_empty() {
+            self.slots = vec![[0; 2]; LOST + 1];
+        }
+        if amax <= self.amax {
+            return;
+        }
+        let width = width_for(amax);
+        let joined = shift(self.width, width);
+        if self.amax > 0.0 && joined > 0 {
+            for i in 1..BINS {
+                let [once, weighted] = std::mem::take(&mut self.slots[i]);
+                let to = &mut self.slots[i >> joined];
+                to[0] += once;
+                to[1] += weighted;
+            }
+        }
+        (self.amax, self.width) = (amax, width);
+    }
+
+    /// Takes in what another has counted.
+    pub fn merge(&mut self, other: &Recorder) {
+        if other.slots.is_empty() {
+            return;
+        }
+        self.reach(other.amax);
+        let joined = if other.width > 0.0 { shift(other.width, self.width) } else { 0 };
+        for (i, [once, weighted]) in other.slots.iter().enumerate() {
+            let to = &mut self.slots[if i < BINS { i >> joined } else { i }];
+            to[0] += once;
+            to[1] += weighted;
+        }
+    }
+
+    /// The counts up to the largest magnitude.
+    pub fn histogram(&self) -> Histogram {
+        let used = (self.amax * self.per_bin()) as usize + 1;
+        let counts = |which: usize| {
+            let all = |slots: &[[u64; 2]]| slots.iter().map(|s| s[which]).collect::<Vec<u64>>();
+            let mut bins = all(self.slots.get(..used.min(BINS)).unwrap_or(&[[0; 2]]));
+            let zeros = all(self.slots.get(BINS..LOST).unwrap_or_default()).iter().sum();
+            bins[0] += zeros;
+            Counts { bins: bins.into(), zeros }
+        };
+        Histogram::new(self.amax, f64::from(self.width), counts(0), counts(1))
+    }
+}
+
+/// The integer part of a number from 0 to 2^22: what is behind the point does not fit beside 2^23.
+/// Unlike a cast, it is the same few instructions for many numbers at once.
+fn whole(x: f32) -> i32 {
+    const LARGE: f32 = 8_388_608.0;
+    let rounded = x + LARGE;
+    let up = i32::from(rounded - LARGE > x);
+    (rounded.to_bits() & 0x7f_ffff) as i32 - up
+}
+
+/// The least power of two `w`, no subnormal, with `amax < BINS * w`.
+fn width_for(amax: f32) -> f32 {
+    const MANTISSA: u32 = (1 << 23) - 1;
+    f32::from_bits(((amax / BINS as f32).to_bits() & !MANTISSA) + MANTISSA + 1)
+}
+
+/// How many times `from` doubles on its way to `to`, both powers of two.
+fn shift(from: f32, to: f32) -> u32 {
+    let exponent = |w: f32| w.to_bits() >> 23;
+    exponent(to).saturating_sub(exponent(from)).min(31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amax(data: &[f32]) -> f32 {
+        data.iter().filter(|x| x.is_finite()).fold(0.0, |m, x| m.max(x.abs()))
+    }
+
+    fn counted(data: &[f32], weight: u32) -> Recorder {
+        let mut r = Recorder::default();
+        r.observe(data, amax(data), weight);
+        r
+    }
+
+    #[test]
+    fn growing_and_merging_give_what_the_final_width_would_have() {
+        let data: Vec<f32> =
+            (0..5000).map(|i| ((i * 37) % 1001) as f32 * 1.003f32.powi(i) - 4.0).collect();
+        let want = counted(&data, 3);
+        let mut grown = Recorder::default();
+        for part in data.chunks(7) {
+            grown.observe(part, amax(part), 3);
+        }
+        assert_eq!(grown.histogram(), want.histogram());
+        let mut merged = counted(&data[..100], 3);
+        let mut other = Recorder::default();
+        other.observe_rows(&data[100..], amax(&data[100..]), &[3; 4]);
+        merged.merge(&Recorder::default());
+        merged.merge(&other);
+        assert_eq!(merged.histogram(), want.histogram());
+        other.merge(&counted(&data[..100], 3));
+        assert_eq!(other.histogram(), want.histogram());
+        let bins = want.histogram().counts().bins.len();
+        assert!((BINS / 2..=BINS).contains(&bins), "{bins}");
+    }
+
+    #[test]
+    fn whole_numbers_are_cut_off_not_rounded() {
+        for x in [0.0f32, 0.4, 0.5, 0.9999999, 1.0, 1.5, 2.0, 2.5, 3.0, 4094.5, 4095.9995] {
+            assert_eq!(whole(x), x as i32, "{x}");
+        }
+    }
+
+    #[test]
+    fn counts_are_exact() {
+        let data = [0.0, -0.0, 0.5, 1.0, -1.5, 2047.5, 4095.5, f32::NAN, f32::INFINITY];
+        let h = counted(&data, 2).histogram();
+        let (once, twice) = (h.counts(), h.weighted());
+        assert_eq!((once.zeros, twice.zeros), (2, 4));
+        assert_eq!((once.bins[0], once.bins[1], once.bins[2047], once.bins[4095]), (3, 2, 1, 1));
+        assert_eq!((once.total(), twice.total()), (7, 14));
+        assert_eq!((h.amax(), h.width()), (4095.5, 1.0));
+    }
+
+    #[test]
+    fn degenerate_ranges_are_counted() {
+        for largest in [0.0, f32::from_bits(1), f32::MAX] {
+            let h = counted(&[0.0, largest], 1).histogram();
+            assert_eq!(h.counts().total(), 2, "{largest}");
+            assert_eq!(h.amax(), largest);
+        }
+        let mut r = counted(&[f32::from_bits(1)], 1);
+        r.observe(&[f32::MAX], f32::MAX, 1);
+        assert_eq!(r.histogram().counts().total(), 2);
+        assert_eq!(Recorder::default().histogram().counts().total(), 0);
+    }
+}
