@@ -47,6 +47,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
             infer(cx, 1, dtype)
         },
         macs: |g, op| macs(g, op, 1),
+        axes: Axes::Rule(axes::deform_conv),
         ..OpSchema::new("DeformConv")
     },
     OpSchema {
@@ -90,7 +91,7 @@ fn input_dims(cx: &InferCx, spatial: usize) -> Result<Shape, InferError> {
     }
 }
 
-fn infer(cx: &mut InferCx, w: usize, dtype: Option<DType>) -> Result<(), InferError> {
+pub(super) fn infer(cx: &mut InferCx, w: usize, dtype: Option<DType>) -> Result<(), InferError> {
     cx.set(0, dtype, None);
     let Some(kernel) = kernel(cx, w) else { return Ok(()) };
     let window = Window::of(cx.op(), kernel)?;
@@ -137,7 +138,7 @@ fn infer_transposed(cx: &mut InferCx) -> Result<(), InferError> {
 }
 
 /// Every result element sums over one weight row.
-fn macs(g: &Graph, op: OpId, w: usize) -> Option<Dim> {
+pub(super) fn macs(g: &Graph, op: OpId, w: usize) -> Option<Dim> {
     let row = operand_shape(g, op, w)?.iter().skip(1);
     count(result_shape(g, op, 0)?.iter().chain(row))
 }

@@ -7,11 +7,7 @@ use crate::ir::{DType, Dim, Graph, OpId, Shape};
 pub(super) static SCHEMAS: &[OpSchema] = &[
     OpSchema {
         infer: infer_gemm,
-        macs: |g, op| {
-            let a = operand_shape(g, op, 0)?;
-            let inner = a.get(usize::from(g.op(op).int_or("transA", 0) == 0))?;
-            count(result_shape(g, op, 0)?.iter().chain([inner]))
-        },
+        macs: gemm_macs,
         quant: Quant::Weighted(1),
         axes: Axes::Rule(axes::gemm),
         ..OpSchema::new("Gemm")
@@ -51,7 +47,7 @@ pub(super) static SCHEMAS: &[OpSchema] = &[
     },
 ];
 
-fn infer_gemm(cx: &mut InferCx) -> Result<(), InferError> {
+pub(super) fn infer_gemm(cx: &mut InferCx) -> Result<(), InferError> {
     let dtype = cx.dtype(0).or(cx.dtype(1));
     let side = |i: usize, name: &str| -> Result<Option<(Dim, Dim)>, InferError> {
         let Some(shape) = cx.shape(i) else { return Ok(None) };
@@ -71,6 +67,33 @@ fn infer_gemm(cx: &mut InferCx) -> Result<(), InferError> {
     let rows = a.map_or(Dim::Unknown, |a| a.0);
     let columns = b.map_or(Dim::Unknown, |b| b.1);
     cx.set(0, dtype, Some(vec![rows, columns]));
+    Ok(())
+}
+
+/// Every result element sums over the columns of the first factor.
+pub(super) fn gemm_macs(g: &Graph, op: OpId) -> Option<Dim> {
+    let a = operand_shape(g, op, 0)?;
+    let inner = a.get(usize::from(g.op(op).int_or("transA", 0) == 0))?;
+    count(result_shape(g, op, 0)?.iter().chain([inner]))
+}
+
+/// `FusedMatMul`, whose factors may be transposed: their last two axes change places.
+pub(super) fn infer_fused(cx: &mut InferCx) -> Result<(), InferError> {
+    let dtype = cx.dtype(0).or(cx.dtype(1));
+    cx.set(0, dtype, None);
+    let side = |i: usize, name: &str| {
+        let mut shape = cx.shape(i)?.clone();
+        let n = shape.len();
+        if cx.op().int_or(name, 0) != 0 && n > 1 {
+            shape.swap(n - 2, n - 1);
+        }
+        Some(shape)
+    };
+    let moved = ["transBatchA", "transBatchB"].iter().any(|name| cx.op().int_or(name, 0) != 0);
+    if let (Some(x), Some(y), false) = (side(0, "transA"), side(1, "transB"), moved) {
+        let shape = matmul_shape(&x, &y)?;
+        cx.set(0, dtype, Some(shape));
+    }
     Ok(())
 }
 

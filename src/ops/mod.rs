@@ -9,6 +9,7 @@ mod activation;
 mod arith;
 mod attention;
 pub mod axes;
+mod contrib;
 mod control;
 mod conv;
 mod creation;
@@ -174,6 +175,12 @@ pub fn schema(op: &Op) -> Option<&'static OpSchema> {
     static BY_NAME: LazyLock<Map<&'static str, &'static OpSchema>> =
         LazyLock::new(|| TABLE.iter().copied().flatten().map(|s| (s.op_type, s)).collect());
     if op.domain.is_empty() { BY_NAME.get(op.op_type.as_str()).copied() } else { None }
+}
+
+/// The schema of an operator, ONNX Runtime's own included: for what types and axes are, not for what may be
+/// rewritten.
+pub fn any_schema(op: &Op) -> Option<&'static OpSchema> {
+    schema(op).or_else(|| contrib::schema(op))
 }
 
 /// All schemas.

@@ -42,7 +42,7 @@ pub(super) fn links(g: &Graph, op: OpId, opset: i64) -> Result<Vec<AxisLink>, Re
     let cx = InferCx::new(g, op, opset);
     match g.op(op).domain == DOMAIN {
         true => border(&cx),
-        false => axes::links(ops::schema(g.op(op)), &cx),
+        false => axes::links(ops::any_schema(g.op(op)), &cx),
     }
 }
 

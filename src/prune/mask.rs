@@ -57,12 +57,13 @@ fn keeps_zero(g: &Graph, groups: &Groups, id: LaneId) -> bool {
     let lane = groups.lanes.get(id);
     let Some(op) = g.producer_op(lane.value) else { return true };
     let node = g.op(op);
-    match (ops::schema(node).map(|s| s.axes), node.op_type.as_str()) {
+    match (ops::any_schema(node).map(|s| s.axes), node.op_type.as_str()) {
         (Some(Axes::Elementwise), "Mul" | "Div" | "PRelu") => true,
         (Some(Axes::Elementwise), _) => at_zero(g, groups, op, lane),
-        (_, "Gemm" | "Conv" | "ConvTranspose" | "LayerNormalization") => {
-            g.operand(op, 2).is_none_or(|summand| runs_along(g, groups, id, (op, 2), summand))
-        }
+        (
+            _,
+            "Gemm" | "FusedGemm" | "Conv" | "FusedConv" | "ConvTranspose" | "LayerNormalization",
+        ) => g.operand(op, 2).is_none_or(|summand| runs_along(g, groups, id, (op, 2), summand)),
         (_, "Softmax" | "LogSoftmax" | "ReduceLogSum" | "ReduceLogSumExp") => false,
         (_, "Pad") => {
             node.str("mode").is_some_and(|m| m != "constant") || g.operand(op, 2).is_none()
@@ -135,7 +136,12 @@ fn shifts(g: &Graph, lane: &Lane) -> bool {
     let reads = |op: OpId, slot: usize| {
         let kind = g.op(op).op_type.as_str();
         match kind {
-            "Conv" | "ConvTranspose" | "Gemm" => slot == 2,
+            "Conv" | "ConvTranspose" | "Gemm" | "FusedConv" | "FusedGemm" | "Attention" => {
+                slot == 2
+            }
+            "DeformConv" | "MultiHeadAttention" => slot == 3,
+            "BiasGelu" | "FastGelu" => slot == 1,
+            "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" => slot > 1,
             "BatchNormalization" => (1..4).contains(&slot),
             "InstanceNormalization" | "GroupNormalization" | "LayerNormalization" => slot > 0,
             "RMSNormalization" => slot > 0,

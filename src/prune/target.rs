@@ -161,7 +161,7 @@ impl Goal<'_> {
 /// choice; sizes that are open count as one.
 pub(super) fn costs(g: &Graph, groups: &Groups) -> Vec<f64> {
     let macs = |op: OpId| {
-        let schema = ops::schema(g.op(op))?;
+        let schema = ops::any_schema(g.op(op))?;
         (schema.macs)(g, op)?.substitute(&|_| Some(Dim::Known(1))).known()
     };
     let one = |k: usize| {

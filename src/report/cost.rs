@@ -52,7 +52,7 @@ pub(super) fn costs(g: &Graph) -> Costs {
 
 fn add(g: &Graph, id: OpId, all: &mut Costs) {
     let op = g.op(id);
-    let Some(schema) = ops::schema(op) else { return };
+    let Some(schema) = ops::any_schema(op) else { return };
     let macs = (schema.macs)(g, id).filter(Dim::is_some);
     let multiplies = macs.as_ref().is_none_or(|m| *m != Dim::Known(0));
     if !multiplies && matches!(schema.quant, Quant::Never) {

@@ -41,7 +41,7 @@ fn masks(cx: &InferCx) -> impl Iterator<Item = AxisRef> {
 
 /// Pairs of indices: head `h` of the queries begins with the first, the head of keys and values that
 /// it reads with the second.
-fn pairs(q: usize, kv: usize, each: (usize, usize)) -> Vec<(u32, u32)> {
+pub(super) fn pairs(q: usize, kv: usize, each: (usize, usize)) -> Vec<(u32, u32)> {
     let repeats = (q / kv.max(1)).max(1);
     (0..q).map(|h| ((h * each.0) as u32, (h / repeats * each.1) as u32)).collect()
 }
@@ -80,42 +80,66 @@ fn apart(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     Ok(links)
 }
 
+/// Attention whose operands are `[batch, length, heads * features]`, by what the operator calls things.
+pub(super) struct Packed<'a> {
+    /// Attribute with the number of heads of queries.
+    pub q: &'static str,
+    /// Attribute with that of keys and values.
+    pub kv: &'static str,
+    /// Axes of masks and scores that run along the heads of queries.
+    pub mask: Option<Vec<AxisRef>>,
+    /// Axes of caches that run along the heads of keys and values.
+    pub cache: &'a [AxisRef],
+}
+
+impl Packed<'_> {
+    /// The links of the axes that run along heads, and the sizes of a head of queries, keys and values.
+    pub fn links(&self, cx: &InferCx) -> Result<(Vec<AxisLink>, [usize; 3]), Refusal> {
+        let count = |name| usize::try_from(cx.op().int_or(name, 0)).unwrap_or(0);
+        let (q, kv) = (count(self.q), count(self.kv));
+        fitting(q, kv)?;
+        let size = |slot, heads: usize| {
+            let n = len(cx, slot, 2).filter(|n| n.is_multiple_of(heads));
+            n.map(|n| n / heads).ok_or("the size of its heads is not known")
+        };
+        let (dq, dk, dv) = (size(0, q)?, size(1, kv)?, size(2, kv)?);
+        let mut links = vec![
+            AxisLink::Whole(Operand(0, 2), q),
+            AxisLink::Whole(Operand(1, 2), kv),
+            AxisLink::Whole(Operand(2, 2), kv),
+            AxisLink::Whole(Out(0, 2), q),
+            AxisLink::BlockCount(Operand(0, 2), self.q),
+            AxisLink::Map(Operand(0, 2), Out(0, 2), pairs(q, q, (dq, dv))),
+            AxisLink::Map(Operand(1, 2), Operand(2, 2), pairs(kv, kv, (dk, dv))),
+        ];
+        if self.kv != self.q {
+            links.push(AxisLink::BlockCount(Operand(1, 2), self.kv));
+        }
+        if kv > 1 {
+            links.push(AxisLink::Map(Operand(0, 2), Operand(1, 2), pairs(q, kv, (dq, dk))));
+        }
+        for mask in self.mask.iter().flatten() {
+            links.push(AxisLink::Map(Operand(0, 2), *mask, pairs(q, q, (dq, 1))));
+        }
+        let AxisLink::Same(cache) = there(cx, false, self.cache) else {
+            return Ok((links, [dq, dk, dv]));
+        };
+        for at in cache {
+            links.push(AxisLink::Map(Operand(1, 2), at, pairs(kv, kv, (dk, 1))));
+        }
+        Ok((links, [dq, dk, dv]))
+    }
+}
+
 /// Operands `[batch, length, heads * features]`.
 fn packed(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
-    let count = |name| usize::try_from(cx.op().int_or(name, 0)).unwrap_or(0);
-    let (q, kv) = (count("q_num_heads"), count("kv_num_heads"));
-    fitting(q, kv)?;
-    let size = |slot, heads: usize| {
-        let n = len(cx, slot, 2).filter(|n| n.is_multiple_of(heads));
-        n.map(|n| n / heads).ok_or("the size of its heads is not known")
+    let heads = usize::try_from(cx.op().int_or("q_num_heads", 0)).ok();
+    let long = |mask: &AxisRef| match *mask {
+        Operand(slot, axis) => len(cx, slot, axis) == heads,
+        Out(..) => true,
     };
-    let (dq, dk, dv) = (size(0, q)?, size(1, kv)?, size(2, kv)?);
-    let mut links = vec![
-        AxisLink::Whole(Operand(0, 2), q),
-        AxisLink::Whole(Operand(1, 2), kv),
-        AxisLink::Whole(Operand(2, 2), kv),
-        AxisLink::Whole(Out(0, 2), q),
-        AxisLink::BlockCount(Operand(0, 2), "q_num_heads"),
-        AxisLink::BlockCount(Operand(1, 2), "kv_num_heads"),
-        AxisLink::Map(Operand(0, 2), Out(0, 2), pairs(q, q, (dq, dv))),
-        AxisLink::Map(Operand(1, 2), Operand(2, 2), pairs(kv, kv, (dk, dv))),
-    ];
-    if kv > 1 {
-        links.push(AxisLink::Map(Operand(0, 2), Operand(1, 2), pairs(q, kv, (dq, dk))));
-    }
-    for mask in masks(cx) {
-        let long = match mask {
-            Operand(slot, axis) => len(cx, slot, axis) == Some(q),
-            Out(..) => true,
-        };
-        if long {
-            links.push(AxisLink::Map(Operand(0, 2), mask, pairs(q, q, (dq, 1))));
-        }
-    }
+    let mask = Some(masks(cx).filter(long).collect());
     let cache = [Operand(4, 1), Operand(5, 1), Out(1, 1), Out(2, 1)];
-    let AxisLink::Same(cache) = there(cx, false, &cache) else { return Ok(links) };
-    for at in cache {
-        links.push(AxisLink::Map(Operand(1, 2), at, pairs(kv, kv, (dk, 1))));
-    }
-    Ok(links)
+    let shape = Packed { q: "q_num_heads", kv: "kv_num_heads", mask, cache: &cache };
+    shape.links(cx).map(|(links, _)| links)
 }

@@ -14,6 +14,21 @@ pub fn conv(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
     convolution(cx, 1, Some(2))
 }
 
+/// `DeformConv`: as `Conv`, with offsets in slot 2, a bias in slot 3 and factors in slot 4. Each group of
+/// offsets keeps equally many channels.
+///
+/// # Errors
+/// When the weight is not constant or does not fit.
+pub fn deform_conv(cx: &InferCx) -> Result<Vec<AxisLink>, Refusal> {
+    let mut links = convolution(cx, 1, Some(3))?;
+    match usize::try_from(cx.op().int_or("offset_group", 1)) {
+        Ok(1) => {}
+        Ok(groups) if groups > 1 => links.push(AxisLink::Equal(Operand(0, 1), groups)),
+        _ => return Err("its number of offset groups is out of range".into()),
+    }
+    Ok(links)
+}
+
 /// `ConvInteger`: data, weight, and their zero points.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 
 mod attention;
 mod contract;
+mod contrib;
 mod layout;
 mod norm;
 mod recurrent;
@@ -19,7 +20,12 @@ use crate::ir::Dim;
 
 pub use attention::attention;
 pub use contract::{
-    conv, conv_integer, conv_transpose, gemm, matmul, matmul_integer, qlinear_conv, qlinear_matmul,
+    conv, conv_integer, conv_transpose, deform_conv, gemm, matmul, matmul_integer, qlinear_conv,
+    qlinear_matmul,
+};
+pub use contrib::{
+    embed_layer_norm, fused_conv, fused_matmul, group_query_attention, merged_attention,
+    multi_head_attention, skip_layer_norm,
 };
 pub use layout::{
     concat, depth_to_space, expand, gather, pad, resize, shape, slice, space_to_depth, split, tile,
