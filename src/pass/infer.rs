@@ -54,6 +54,15 @@ pub fn infer_op(
     Ok(())
 }
 
+/// What a contradiction means in a branch of the If of this label.
+fn in_branch(what: String, label: &str) -> String {
+    const WAY_OUT: &str = "ONNX Runtime refuses such a model; `--set-input` fixes what decides";
+    if what.ends_with(WAY_OUT) {
+        return what;
+    }
+    format!("{what}, so a branch of {label} cannot run: {WAY_OUT}")
+}
+
 fn infer_bodies(
     g: &mut Graph,
     id: OpId,
@@ -71,6 +80,11 @@ fn infer_bodies(
         None => vec![Vec::new(); count],
     };
     let carried = schema.and_then(|s| s.carried).map(|rule| rule(g.op(id))).unwrap_or_default();
+    let branch_of = g.op(id).is("If").then(|| g.label(id));
+    let report = &mut |op: String, what: String| match &branch_of {
+        Some(label) => report(op, in_branch(what, label)),
+        None => report(op, what),
+    };
     let mut bodies = std::mem::take(&mut g.op_facts_mut(id).bodies);
     for (body, mut types) in bodies.iter_mut().zip(inputs) {
         if !carried.is_empty() {

@@ -34,7 +34,7 @@ static INFO: PassInfo = PassInfo {
 };
 
 /// The first IR version in which a constant need not be listed among the inputs.
-const CONSTANTS_ALONE: i64 = 4;
+pub(crate) const CONSTANTS_ALONE: i64 = 4;
 
 impl Pass for FreezeInputs {
     fn info(&self) -> &'static PassInfo {

@@ -1,12 +1,13 @@
 //! Surgery: edits of a model's interface that its user asks for.
 //!
-//! [`extract`] cuts a part out of a model; [`edit`] chooses outputs, fixes or opens dims, and gives
-//! names. Nothing here runs unless it is asked for, and whatever cannot be done soundly is refused
+//! [`extract`] cuts a part out of a model; [`edit`] chooses outputs, fixes inputs and dims or opens them,
+//! and gives names. Nothing here runs unless it is asked for, and whatever cannot be done soundly is refused
 //! with the name of the value or node in the way; the model then stays as it was.
 
 mod batch;
 mod dims;
 mod extract;
+mod fixed;
 mod names;
 mod outputs;
 mod place;
@@ -42,6 +43,10 @@ pub struct EditOptions {
     /// Fix a dim everywhere, such as batch=1; INPUT:AXIS=SIZE for a dim without a name
     #[arg(long, value_name = "NAME=SIZE")]
     pub set_dim: Vec<String>,
+    /// Make a constant of an input, such as sr=16000: of one value that fills it, or of as many,
+    /// split by commas, as it has elements; repeat for more inputs
+    #[arg(long, value_name = "INPUT=VALUE,…")]
+    pub set_input: Vec<String>,
     /// Open the batch, the first axis of all inputs, where every op provably treats samples apart
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true,
           default_missing_value = "batch")]
@@ -175,6 +180,7 @@ pub fn edit(m: &mut Model, o: &EditOptions) -> Result<EditReport, SurgeryError> 
     }
     outputs::set(&mut result, &o.set_outputs, &o.add_outputs, &mut changes)?;
     dims::set(&mut result, &o.input_shape, &o.set_dim, &mut changes)?;
+    fixed::set(&mut result, &o.set_input, &mut changes)?;
     if let Some(name) = &o.dynamic_batch {
         batch::open(&mut result, name, &mut changes)?;
     }

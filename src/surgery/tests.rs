@@ -1,5 +1,5 @@
 use super::{EditOptions, ExtractOptions, SurgeryError, edit, extract};
-use crate::ir::{Graph, Model};
+use crate::ir::{Graph, Model, Tensor};
 use crate::onnx::{self, text};
 
 fn model(inputs: &str, outputs: &str, body: &str) -> Model {
@@ -234,5 +234,37 @@ fn a_batch_stays_closed_where_samples_meet() {
         let m = text::parse(&text).expect(body);
         let error = opened(&m).expect_err(body).to_string();
         assert!(error.contains(what), "{body}: {error}");
+    }
+}
+
+#[test]
+fn an_input_becomes_a_constant() {
+    let m = model(
+        "float[2] x, bool p, int64[n] k, float16 h",
+        "float[2] y, int64[n] l, float16 g",
+        "y = If (p) <then_branch = t () => (float[2] r) { r = Neg (x) },
+                     else_branch = e () => (float[2] s) { s = Identity (x) }>
+         l = Neg (k) g = Neg (h)",
+    );
+    let set = |entries: &[&str]| {
+        edited(&m, EditOptions { set_input: names(entries), ..EditOptions::default() })
+    };
+    let done = set(&["p=true", "k=3,4,5", "h=0.5"]).expect("is fixed");
+    assert_eq!(ports(&done.graph)[0], "x float[2]");
+    let k = done.graph.find_value("k").and_then(|v| done.graph.const_tensor(v));
+    assert_eq!(k.and_then(Tensor::to_i64), Some(vec![3, 4, 5]));
+    let filled = set(&["x=7"]).expect("one value fills it");
+    let x = filled.graph.find_value("x").and_then(|v| filled.graph.const_tensor(v));
+    assert_eq!(x.and_then(Tensor::to_f32), Some(vec![7.0, 7.0]));
+    for (entry, what) in [
+        ("p=maybe", "no bool"),
+        ("x=1,2,3", "[2], and 3 values"),
+        ("k=1.5", "no int64"),
+        ("y=1", "no input"),
+        ("z=1", "no value called"),
+        ("p", "INPUT=VALUE"),
+    ] {
+        let error = set(&[entry]).expect_err(what).to_string();
+        assert!(error.contains(what), "{entry}: {error}");
     }
 }
