@@ -339,12 +339,14 @@ impl Graph {
     /// Ops that read a value are told when its producer changes, unless it is a popular one: no
     /// pattern hangs on the producer of a value with very many readers.
     fn touch_uses(&mut self, value: ValueId) {
-        const POPULAR: usize = 64;
         let users = self.g.edges_directed(value.index, Outgoing).take(POPULAR);
         let users: Vec<OpId> = users.map(|e| self.op_at(e.target())).collect();
         self.touched.extend(users);
     }
 }
+
+/// Readers of a value that is so popular that no pattern hangs on what it has to do with them.
+pub(super) const POPULAR: usize = 64;
 
 pub(super) fn slot_index(i: usize) -> u32 {
     u32::try_from(i).expect("invariant: fewer than 2^32 slots")

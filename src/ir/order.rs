@@ -6,7 +6,9 @@ use std::collections::BinaryHeap;
 use petgraph::Direction::{Incoming, Outgoing};
 use petgraph::visit::{EdgeRef, NodeIndexable};
 
-use super::{Graph, OpId};
+use super::edit::POPULAR;
+use super::{Graph, OpId, ValueId};
+use crate::maps::{Map, Set};
 
 /// Ops that wait for each other.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -59,5 +61,65 @@ impl Graph {
     /// `check` approves.
     pub fn order(&self) -> Vec<OpId> {
         self.sorted().expect("invariant: the graph is acyclic")
+    }
+
+    /// Ops of a set that are alive, each after those of the set that make what it reads, else in
+    /// the order of the file. Paths that leave the set do not count.
+    pub(crate) fn order_within(&self, set: &Set<OpId>) -> Vec<OpId> {
+        let mut missing: Map<OpId, usize> = Map::default();
+        let mut ready = BinaryHeap::new();
+        for &op in set.iter().filter(|op| self.has_op(**op)) {
+            let made = self.reads(op).filter_map(|v| self.producer_op(v));
+            let n = made.filter(|p| set.contains(p)).count();
+            missing.insert(op, n);
+            if n == 0 {
+                ready.push(Reverse((self.op(op).rank, op)));
+            }
+        }
+        let mut order = Vec::with_capacity(missing.len());
+        while let Some(Reverse((_, op))) = ready.pop() {
+            order.push(op);
+            for v in self.results(op).into_iter().flatten() {
+                for (reader, _) in self.uses(v) {
+                    let Some(n) = missing.get_mut(&reader) else { continue };
+                    *n -= 1;
+                    if *n == 0 {
+                        ready.push(Reverse((self.op(reader).rank, reader)));
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    /// The ops that are at most `steps` ops away from some, over what they read and make, in the
+    /// order of [`Graph::order_within`]. A value with very many readers is no way between them.
+    pub(crate) fn near(&self, from: Set<OpId>, steps: usize) -> Vec<OpId> {
+        let mut found: Set<OpId> = from.into_iter().filter(|op| self.has_op(*op)).collect();
+        let mut edge: Vec<OpId> = found.iter().copied().collect();
+        for _ in 0..steps {
+            let mut next = Vec::new();
+            for op in edge {
+                for v in self.reads(op) {
+                    next.extend(self.around(v).filter(|op| found.insert(*op)));
+                }
+                for v in self.results(op).into_iter().flatten() {
+                    next.extend(self.around(v).filter(|op| found.insert(*op)));
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            edge = next;
+        }
+        self.order_within(&found)
+    }
+
+    /// The op that makes a value and those that read it, if they are not very many.
+    fn around(&self, v: ValueId) -> impl Iterator<Item = OpId> + '_ {
+        let readers = || self.g.edges_directed(v.index, Outgoing);
+        let few = readers().nth(POPULAR).is_none();
+        let readers = readers().filter(move |_| few).map(|e| self.op_at(e.target()));
+        self.producer_op(v).into_iter().chain(readers)
     }
 }

@@ -7,8 +7,15 @@ use super::{Cx, Limits, PassError, PassStats, Rewrite, Site, infer_op};
 use crate::ir::{Graph, OpId};
 use crate::maps::{Map, Set};
 
-/// Applies rewrites in the graph and all its bodies until none of them fires. Returns how often
-/// any fired.
+/// Ops that a sweep begins with.
+pub(super) enum Scope {
+    /// All of the graph.
+    All,
+    /// Those about ops that changed since the rewrites came to rest.
+    Near(Set<OpId>),
+}
+
+/// Applies rewrites in the graph and all its bodies until none of them fires.
 ///
 /// # Errors
 /// When a rewrite breaks the graph.
@@ -17,16 +24,37 @@ pub fn run_rewrites(
     opset: i64,
     rewrites: &[&dyn Rewrite],
     cx: &mut Cx,
-) -> Result<usize, PassError> {
+) -> Result<(), PassError> {
+    run_rewrites_from(g, opset, rewrites, Scope::All, cx).map(|_| ())
+}
+
+/// The same, beginning with `scope`. Returns the ops that they touched, each perhaps more than
+/// once.
+///
+/// # Errors
+/// When a rewrite breaks the graph.
+pub(super) fn run_rewrites_from(
+    g: &mut Graph,
+    opset: i64,
+    rewrites: &[&dyn Rewrite],
+    mut scope: Scope,
+    cx: &mut Cx,
+) -> Result<Vec<OpId>, PassError> {
     let enabled: Vec<&dyn Rewrite> =
         rewrites.iter().copied().filter(|r| cx.selection.allows(r.info().name)).collect();
     let mut driver = Driver::new(opset, &enabled, cx.limits.clone());
-    let mut total = 0;
+    let mut touched = Vec::new();
     // Patterns reach further than the neighbourhood that an edit queues: sweep until quiet.
     while cx.may_go_on() {
         let mut patches_left = PATCHES_PER_OP * g.op_count() + PATCHES_PER_OP;
-        let fired = driver.sweep(g, cx, &mut patches_left)?;
-        total += fired;
+        let queue = match scope {
+            Scope::All => g.sorted()?,
+            Scope::Near(ops) => g.near(ops, REACH),
+        };
+        driver.refused = false;
+        let fired = driver.sweep(g, queue, cx, &mut patches_left)?;
+        let since = std::mem::take(&mut driver.touched);
+        touched.extend(&since);
         if fired == 0 {
             break;
         }
@@ -34,13 +62,19 @@ pub fn run_rewrites(
             cx.exhausted = true;
             break;
         }
+        // What there was no room for may fit now, wherever it is.
+        let all = driver.refused || g.ops().any(|op| !g.op(op).bodies.is_empty());
+        scope = if all { Scope::All } else { Scope::Near(since.into_iter().collect()) };
     }
     driver.report(cx);
     if cx.explain {
         driver.explain(g, cx);
     }
-    Ok(total)
+    Ok(touched)
 }
+
+/// Ops away from an edit at which a pattern may fire because of it: further than any pattern reads.
+const REACH: usize = 32;
 
 /// A sweep that fires more often than this many times per op is taken for an endless one.
 const PATCHES_PER_OP: usize = 100;
@@ -59,6 +93,10 @@ struct Driver<'a> {
     /// What to try at ops of each type of the default domain, and at all others.
     by_root: Map<&'static str, Vec<RewriteIndex>>,
     anywhere: Vec<RewriteIndex>,
+    /// Ops of the outermost graph that patches touched.
+    touched: Vec<OpId>,
+    /// A patch was refused because constants may not grow so much.
+    refused: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -73,7 +111,16 @@ impl<'a> Driver<'a> {
             }
         }
         let stats = vec![PassStats::default(); rewrites.len()];
-        Driver { opset, limits, rewrites, stats, by_root, anywhere }
+        Driver {
+            opset,
+            limits,
+            rewrites,
+            stats,
+            by_root,
+            anywhere,
+            touched: Vec::new(),
+            refused: false,
+        }
     }
 
     fn rewrites_at(&self, g: &Graph, op: OpId) -> &[RewriteIndex] {
@@ -82,11 +129,16 @@ impl<'a> Driver<'a> {
         rooted.unwrap_or(&self.anywhere)
     }
 
-    /// One visit of every op, and again of the neighbourhood of every edit.
-    fn sweep(&mut self, g: &mut Graph, cx: &mut Cx, left: &mut usize) -> Result<usize, PassError> {
+    /// One visit of every op of the queue, and again of the neighbourhood of every edit.
+    fn sweep(
+        &mut self,
+        g: &mut Graph,
+        queue: Vec<OpId>,
+        cx: &mut Cx,
+        left: &mut usize,
+    ) -> Result<usize, PassError> {
         let mut fired = 0;
-        g.take_touched();
-        let mut queue: VecDeque<OpId> = g.sorted()?.into();
+        let mut queue: VecDeque<OpId> = queue.into();
         let mut queued: Set<OpId> = queue.iter().copied().collect();
         while let Some(op) = queue.pop_front() {
             queued.remove(&op);
@@ -103,7 +155,8 @@ impl<'a> Driver<'a> {
                 for t in &touched {
                     self.infer_new(g, *t, cx);
                 }
-                queue.extend(touched.into_iter().filter(|t| queued.insert(*t)));
+                queue.extend(touched.iter().copied().filter(|t| queued.insert(*t)));
+                self.touched.extend(touched);
             }
         }
         Ok(fired)
@@ -120,7 +173,11 @@ impl<'a> Driver<'a> {
         let mut fired = 0;
         for i in 0..g.op(op).bodies.len() {
             let mut body = std::mem::take(&mut g.op_facts_mut(op).bodies[i]);
-            let result = self.sweep(&mut body, cx, left);
+            let outside = std::mem::take(&mut self.touched);
+            body.take_touched();
+            let result = body.sorted().map_err(PassError::from);
+            let result = result.and_then(|queue| self.sweep(&mut body, queue, cx, left));
+            self.touched = outside;
             g.op_facts_mut(op).bodies[i] = body;
             fired += result?;
         }
@@ -141,7 +198,9 @@ impl<'a> Driver<'a> {
             let site = Site { opset: self.opset, limits: &self.limits, room: cx.room };
             self.stats[i].tried += 1;
             let patch = self.rewrites[i].plan(g, op, &site).ok();
-            let patch = patch.filter(|p| !p.is_empty() && p.growth() <= cx.room.max(SMALL));
+            let patch = patch.filter(|p| !p.is_empty());
+            self.refused |= patch.as_ref().is_some_and(|p| p.growth() > cx.room.max(SMALL));
+            let patch = patch.filter(|p| p.growth() <= cx.room.max(SMALL));
             let fires = patch.is_some();
             if let Some(patch) = patch {
                 cx.room -= patch.growth();

@@ -1,5 +1,6 @@
 //! What a pass is, and how passes are driven.
 
+mod changes;
 mod driver;
 mod hashes;
 mod infer;
@@ -9,6 +10,7 @@ mod visit;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use changes::Changes;
 pub use driver::run_rewrites;
 pub use hashes::Hashes;
 pub use infer::{infer_graph, infer_model, infer_op};
@@ -131,7 +133,7 @@ pub struct Cx {
     pub selection: Selection,
     /// Keep misses for `--explain`.
     pub explain: bool,
-    /// Verify all invariants after each pass.
+    /// Verify all invariants after each pass, and at the end that nothing is left to do anywhere.
     pub check: bool,
     /// What each pass did.
     pub stats: BTreeMap<&'static str, PassStats>,
@@ -151,6 +153,8 @@ pub struct Cx {
     pub hashes: Hashes,
     /// Rounds over the whole model.
     pub rounds: usize,
+    /// What changed in the main graph since each list of rewrites looked at it.
+    pub changes: Changes,
     /// The passes did not come to rest: a bug, caught by tests; the result is right but perhaps
     /// not as simple as it could be.
     pub exhausted: bool,

@@ -1,6 +1,8 @@
 //! Which passes run, in which order.
 
-use super::{Cx, Limits, Pass, PassError, PassInfo, Rewrite, run_rewrites};
+use super::changes::{Changes, Seen};
+use super::driver::{Scope, run_rewrites, run_rewrites_from};
+use super::{Cx, Limits, Pass, PassError, PassInfo, Rewrite};
 use crate::ir::{Graph, Model, for_each_graph, opset_of};
 use crate::passes::*;
 
@@ -174,18 +176,34 @@ pub fn find_pass(name: &str) -> Option<&'static PassInfo> {
 /// When a pass breaks the graph.
 pub fn simplify(m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
     cx.room = room(m, &cx.limits);
+    cx.changes = Changes::default();
     run_passes(ON_REQUEST, m, cx)?;
     run_passes(NORMALIZE, m, cx)?;
+    settle(m, cx)?;
+    if cx.check && cx.may_go_on() {
+        let rest = revision(m);
+        cx.changes.forget();
+        settle(m, cx)?;
+        cx.exhausted |= revision(m) != rest;
+    }
+    if !cx.findings.is_empty() {
+        cx.changes.forget();
+        infer(m, cx);
+    }
+    run_passes(CLEAN_UP, m, cx)
+}
+
+/// Rounds of rewrites and passes until nothing changes.
+fn settle(m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
     loop {
         let before = revision(m);
         cx.rounds += 1;
-        cx.findings.clear();
         cx.misses.clear();
-        super::infer::infer_model(m, &mut |op, what| cx.findings.push((op, what)));
-        rewrite(SIMPLIFY, m, cx)?;
+        infer(m, cx);
+        rewrite(SIMPLIFY, |c| &mut c.simplify, m, cx)?;
         run_passes(BETWEEN, m, cx)?;
         if revision(m) == before {
-            rewrite(LATE, m, cx)?;
+            rewrite(LATE, |c| &mut c.late, m, cx)?;
         }
         if revision(m) == before || !cx.may_go_on() {
             break;
@@ -195,13 +213,50 @@ pub fn simplify(m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
             break;
         }
     }
-    run_passes(CLEAN_UP, m, cx)
+    Ok(())
 }
 
-/// Applies rewrites in the main graph and in local functions until none of them fires.
-fn rewrite(rewrites: &[&dyn Rewrite], m: &mut Model, cx: &mut Cx) -> Result<(), PassError> {
+/// Types, shapes and contradictions of what changed.
+fn infer(m: &mut Model, cx: &mut Cx) {
     let opset = m.default_opset();
-    run_rewrites(&mut m.graph, opset, rewrites, cx)?;
+    note(m, cx);
+    let mut changes = std::mem::take(&mut cx.changes);
+    let mut report = |op, what| cx.findings.push((op, what));
+    let stale = changes.inference.take();
+    let done = stale.is_some_and(|s| changes.infer(&mut m.graph, s, opset, &mut report));
+    if !done {
+        changes.forget();
+        changes.inference.take();
+        cx.findings.clear();
+        super::infer::infer_model(m, &mut |op, what| cx.findings.push((op, what)));
+    }
+    cx.changes = changes;
+}
+
+/// Notes what edits of the main graph touched.
+fn note(m: &mut Model, cx: &mut Cx) {
+    cx.changes.note(&mut m.graph);
+    let g = &m.graph;
+    if !m.functions.is_empty() || g.ops().any(|op| !g.op(op).bodies.is_empty()) {
+        cx.changes.forget();
+    }
+}
+
+/// Applies rewrites in the main graph and in local functions until none of them fires. `seen` says
+/// what changed since they last did.
+fn rewrite(
+    rewrites: &[&dyn Rewrite],
+    seen: fn(&mut Changes) -> &mut Seen,
+    m: &mut Model,
+    cx: &mut Cx,
+) -> Result<(), PassError> {
+    let opset = m.default_opset();
+    note(m, cx);
+    let scope = seen(&mut cx.changes).take().map_or(Scope::All, Scope::Near);
+    let touched = run_rewrites_from(&mut m.graph, opset, rewrites, scope, cx)?;
+    cx.changes.add(&touched);
+    // They have come to rest.
+    seen(&mut cx.changes).take();
     for function in &mut m.functions {
         let opset = opset_of(&function.opsets, "").unwrap_or(opset);
         run_rewrites(&mut function.graph, opset, rewrites, cx)?;
@@ -236,10 +291,15 @@ fn run_passes(passes: &[&dyn Pass], m: &mut Model, cx: &mut Cx) -> Result<(), Pa
         }
         let start = std::time::Instant::now();
         let before = revision(m);
+        if cx.changes.is_settled(info.name, before) {
+            continue;
+        }
         pass.run(m, cx)?;
         let stats = cx.stats.entry(info.name).or_default();
         stats.time += start.elapsed();
-        if revision(m) != before {
+        let changed = revision(m) != before;
+        cx.changes.settle(info.name, before, changed);
+        if changed {
             stats.fired += 1;
             cx.applied += 1;
             cx.last = Some((info.name, None));
