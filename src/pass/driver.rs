@@ -49,6 +49,7 @@ pub(super) fn run_rewrites_from(
         let mut patches_left = PATCHES_PER_OP * g.op_count() + PATCHES_PER_OP;
         let queue = match scope {
             Scope::All => g.sorted()?,
+            Scope::Near(ops) if ops.len() > g.op_count() / MANY => g.sorted()?,
             Scope::Near(ops) => g.near(ops, REACH),
         };
         driver.refused = false;
@@ -75,6 +76,9 @@ pub(super) fn run_rewrites_from(
 
 /// Ops away from an edit at which a pattern may fire because of it: further than any pattern reads.
 const REACH: usize = 32;
+
+/// Beyond this part of the ops, one in so many, finding what is near them costs more than it saves.
+const MANY: usize = 8;
 
 /// A sweep that fires more often than this many times per op is taken for an endless one.
 const PATCHES_PER_OP: usize = 100;
