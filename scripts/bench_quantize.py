@@ -7,29 +7,49 @@
 
 --job MODEL=CALIBRATION[,EVALUATION]: .npz files with one array for each graph input, samples along axis 0, and
 perhaps "label". Without evaluation data, the calibration data serve for both.
-Tools: lapidary with the calibration methods of --methods; onnxruntime.quantization (Q/DQ, INT8 weights and
+Tools: lapidary with the flags of each --ours; onnxruntime.quantization (Q/DQ, INT8 weights and
 activations, symmetric, per channel, float biases, after its own pre-processing) with MinMax, Percentile and Entropy
 (its histogram at 2,048 bins into 128, as its 128 bins into 128 quantized bins never clip); with --modelopt-python,
 NVIDIA Model Optimizer with entropy and max. Each run is a fresh process; the tools take turns over --rounds.
+With --out, every row goes to PREFIX.jsonl as soon as it is there, and what stands there is not run again.
 
 Both models run in ONNX Runtime with its optimizations off, so that Q/DQ arithmetic is taken as written.
 SQNR = 10 log10(sum y^2 / sum (y - yq)^2) over all float outputs and samples; "agree" is the share of equal argmax
 along the last axis of the first output; top-1 where there are labels.
+integer = the share of convolutions and matrix products that ONNX Runtime's own optimizations make integer kernels of;
+latency = time of one run then, relative to the float model optimized alike, in turns on two threads.
 """
 import argparse
+import collections
+import json
 import os
 import shutil
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 
 from conformance import checker_error
 from measuring import file_bytes, geometric_mean, machine, run_measured, session, table, write_rows
 
 OURS = "lapidary"
+RANGES_ONLY = "--equalize off --rounding nearest"
+VARIANTS = [
+    ("", ""),
+    ("ranges only", RANGES_ONLY),
+    ("minmax", f"--method minmax {RANGES_ONLY}"),
+    ("for ort", "--profile onnxruntime-cpu"),
+]
+FLOAT_KERNELS = {"Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"}
+INTEGER_KERNELS = {
+    *("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"),
+    *("DynamicQuantizeMatMul", "QAttention", "MatMulNBits"),
+}
 
 ORT = """
 import sys
@@ -77,16 +97,14 @@ def say(message):
 def tools_of(args):
     """Name -> command of model, calibration data and result."""
 
-    def ours(method):
-        flags = ["--no-verify", "--quiet", *args.flags.split()]
-        return lambda model, data, out: [
-            *(args.lapidary, "quantize", model, "--data", data, "--method", method, "-o", out, *flags),
-        ]
+    def ours(flags):
+        flags = ["--no-verify", "--quiet", *flags.split()]
+        return lambda model, data, out: [args.lapidary, "quantize", model, "--data", data, "-o", out, *flags]
 
     def script(python, source, method):
         return lambda model, data, out: [python, "-c", source, method, model, data, out]
 
-    tools = {f"{OURS} {method}": ours(method) for method in args.methods.split(",")}
+    tools = {f"{OURS} {name}".rstrip(): ours(flags) for name, flags in args.ours or VARIANTS}
     if run_measured([args.peers_python, "-c", "import onnxruntime.quantization"], 120).status == 0:
         for method in args.ort_methods.split(","):
             tools[f"ort {method}"] = script(args.peers_python, ORT, method)
@@ -107,6 +125,35 @@ def batches(runner, data, size=32):
     step = 1 if first and first[0] == 1 else size
     for i in range(0, len(data[names[0]]), step):
         yield slice(i, i + step), {name: data[name][i : i + step] for name in names}
+
+
+def optimized(model, folder):
+    """A session with all optimizations, and how often each operator is left."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 2
+    options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+    runner = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(options.optimized_model_filepath, load_external_data=False).graph.node
+    return runner, collections.Counter(node.op_type for node in nodes)
+
+
+def kernels(model, quantized, feed):
+    """Share of integer kernels, and the latency of the quantized model relative to the float one."""
+    with tempfile.TemporaryDirectory() as folder:
+        runners = []
+        for path in (model, quantized):
+            runner, count = optimized(str(path), folder)
+            runners.append((runner, []))
+        integer = sum(count[op] for op in INTEGER_KERNELS)
+        linear = integer + sum(count[op] for op in FLOAT_KERNELS)
+        for _ in range(15):
+            for runner, times in runners:
+                start = time.perf_counter()
+                runner.run(None, feed)
+                times.append(time.perf_counter() - start)
+        float_time, time_now = (statistics.median(times[3:]) for _, times in runners)
+    return {"integer": round(100 * integer / max(linear, 1), 1), "latency": round(time_now / float_time, 3)}
 
 
 class Judge:
@@ -149,44 +196,48 @@ class Judge:
 # ---- one job -------------------------------------------------------------------------------------------------------
 
 
-def measure(model, calibration, evaluation, tools, rounds, timeout):
-    """One row for each tool."""
+def measure(model, calibration, evaluation, tools, args):
+    """Yields one row for each tool."""
     judge = Judge(model, evaluation)
-    rows = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         source = shutil.copy(model, Path(folder) / "model.onnx")  # a peer may write to its input
-        runs = {name: [] for name in tools}
         outs = {name: str(Path(folder) / f"{i}.onnx") for i, name in enumerate(tools)}
-        for _ in range(rounds):
+        runs = {name: [] for name in tools}
+        for i in range(args.rounds):
             for name, command in tools.items():
                 Path(outs[name]).unlink(missing_ok=True)
-                runs[name].append(run_measured(command(str(source), calibration, outs[name]), timeout))
-        for name, past in runs.items():
-            row = {
-                "model": Path(model).stem,
-                "tool": name,
-                "status": past[-1].status,
-                "seconds": round(statistics.median(r.seconds for r in past), 3),
-                "peak_mb": round(max(r.peak_mb for r in past), 1),
-                "mb_in": file_bytes(model) / 1e6,
-                **dict.fromkeys(["mb_out", "sqnr_db", "agree", "top1_float", "top1_int8"]),
-                "note": past[-1].error if past[-1].status else "",
-            }
-            if past[-1].status == 0 and Path(outs[name]).exists():
-                row["mb_out"] = file_bytes(outs[name]) / 1e6
-                try:
-                    row |= judge.compare(outs[name])
-                    row["note"] = checker_error(outs[name]) or ""
-                except Exception as error:
-                    row["note"] = f"does not run: {error}"[:200]
-            rows.append(row)
-            say("  ".join(f"{k}={v}" for k, v in row.items()))
-    return rows
+                runs[name].append(run_measured(command(str(source), calibration, outs[name]), args.timeout))
+                if i + 1 == args.rounds:
+                    yield judged(model, name, runs[name], outs[name], judge)
+
+
+def judged(model, name, past, out, judge):
+    row = {
+        "model": Path(model).stem,
+        "tool": name,
+        "status": past[-1].status,
+        "seconds": round(statistics.median(r.seconds for r in past), 3),
+        "cpu_seconds": round(statistics.median(r.cpu_seconds for r in past), 3),
+        "peak_mb": round(max(r.peak_mb for r in past), 1),
+        "mb_in": file_bytes(model) / 1e6,
+        **dict.fromkeys(["mb_out", "sqnr_db", "agree", "top1_float", "top1_int8", "integer", "latency"]),
+        "note": past[-1].error if past[-1].status else "",
+    }
+    if past[-1].status == 0 and Path(out).exists():
+        row["mb_out"] = file_bytes(out) / 1e6
+        try:
+            row |= judge.compare(out)
+            row["note"] = checker_error(out) or ""
+            row |= kernels(model, out, next(batches(judge.runner, judge.data, 1))[1])
+        except Exception as error:
+            row["note"] = f"does not run: {error}"[:200]
+    return row
 
 
 def print_report(rows, tools):
-    columns = ["model", "tool", "seconds", "peak_mb", "mb_in", "mb_out", "sqnr_db", "agree", "top1_float", "top1_int8"]
-    fixed = {"sqnr_db", "agree", "top1_float", "top1_int8"}
+    fixed = ["sqnr_db", "agree", "top1_float", "top1_int8"]
+    columns = ["model", "tool", "seconds", "peak_mb", "mb_in", "mb_out", *fixed, "integer", "latency"]
+
     def text(row, column):
         return f"{row[column]:.2f}" if column in fixed and row[column] is not None else row[column]
 
@@ -199,13 +250,19 @@ def print_report(rows, tools):
     for name in tools:
         means = []
         for what in ("seconds", "peak_mb", "mb_out"):
-            pairs = [(of[name][what], of[first][what]) for of in by_model.values()]
+            pairs = [(of[name][what], of[first][what]) for of in by_model.values() if {name, first} <= of.keys()]
             means.append(geometric_mean(a / b for a, b in pairs if a and b))
-        pairs = [(of[name]["sqnr_db"], of[first]["sqnr_db"]) for of in by_model.values()]
+        both = [of for of in by_model.values() if {name, first} <= of.keys()]
+        pairs = [(of[name]["sqnr_db"], of[first]["sqnr_db"]) for of in both]
         gains = [a - b for a, b in pairs if None not in (a, b)]
         body.append([name, *means, f"{statistics.fmean(gains):+.2f}" if gains else None])
     print(f"\nAgainst {first}, over all models: ratios as geometric means, SQNR as mean difference")
     print(table(["tool", "seconds ÷", "peak_mb ÷", "mb_out ÷", "sqnr_db −"], body))
+
+
+def variant(text):
+    name, _, flags = text.partition("=")
+    return name, flags
 
 
 def job(text):
@@ -219,14 +276,19 @@ def job(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lapidary", required=True, metavar="PATH", help="the binary to try")
-    parser.add_argument("--flags", default="", help="more flags for lapidary, in one argument")
-    parser.add_argument("--methods", default="auto,minmax,percentile,entropy,mse", help="of lapidary")
+    parser.add_argument(
+        "--ours",
+        type=variant,
+        action="append",
+        metavar="NAME=FLAGS",
+        help="flags for lapidary, in one argument, and what to call them; without it, the default and its parts",
+    )
     parser.add_argument("--peers-python", default=sys.executable, metavar="PATH", help="a python with onnxruntime")
     parser.add_argument("--ort-methods", default="MinMax,Percentile,Entropy", help="of onnxruntime.quantization")
     parser.add_argument("--modelopt-python", metavar="PATH", help="a python with nvidia-modelopt[onnx]")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS")
-    parser.add_argument("--out", metavar="PREFIX", help="write PREFIX.tsv and PREFIX.json")
+    parser.add_argument("--out", metavar="PREFIX", help="write PREFIX.jsonl, .tsv and .json")
     parser.add_argument("--job", type=job, action="append", required=True, metavar="MODEL=CALIBRATION[,EVALUATION]")
     args = parser.parse_args()
     args.lapidary = str(Path(args.lapidary).resolve())
@@ -234,10 +296,20 @@ def main():
         parser.error(f"{args.lapidary} is not an executable file")
     print(machine(), flush=True)
     tools, rows = tools_of(args), []
+    lines = Path(f"{args.out}.jsonl") if args.out else None
+    if lines and lines.exists():
+        rows = [json.loads(line) for line in lines.read_text().splitlines()]
     for model, calibration, evaluation in args.job:
-        rows += measure(model, calibration, evaluation, tools, args.rounds, args.timeout)
-        if args.out:
-            write_rows(args.out, rows)
+        done = {row["tool"] for row in rows if row["model"] == Path(model).stem}
+        left = {name: command for name, command in tools.items() if name not in done}
+        for row in measure(model, calibration, evaluation, left, args) if left else []:
+            rows.append(row)
+            say("  ".join(f"{k}={v}" for k, v in row.items()))
+            if lines:
+                with lines.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    if args.out:
+        write_rows(args.out, rows)
     print_report(rows, tools)
     return 1 if any(row["tool"].startswith(OURS) and row["status"] for row in rows) else 0
 

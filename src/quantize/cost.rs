@@ -9,6 +9,16 @@ pub(super) fn constant_bytes(g: &Graph) -> usize {
     g.values().filter_map(|v| g.initializer(v)).map(Tensor::byte_len).sum()
 }
 
+/// Bytes of the tables of embeddings that Gather reads in float.
+pub(super) fn table_bytes(g: &Graph) -> usize {
+    let gathers = g.ops().filter(|op| g.op(*op).is("Gather"));
+    let mut tables: Vec<_> = gathers.filter_map(|op| g.operand(op, 0)).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let floats = tables.into_iter().filter_map(|v| g.const_tensor(v));
+    floats.filter(|t| t.dtype().is_float() && t.rank() == 2).map(Tensor::byte_len).sum()
+}
+
 /// Share of the multiply-accumulates of all linear ops that the quantized ones do, dynamic sizes
 /// being those of the first calibration sample; `None` where sizes stay unknown.
 pub(super) fn mac_share(g: &Graph, plan: &Plan, data: &dyn Source) -> Option<f64> {

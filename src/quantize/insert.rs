@@ -80,6 +80,7 @@ pub(super) fn for_each_row(
 /// stores the planned weights. Returns how many weights it stored.
 pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOptions) -> usize {
     let amax = c.amax();
+    let mut zeros = Zeros::default();
     for (&value, readers) in &plan.pairs {
         let amax = amax.get(&value).copied().unwrap_or(0.0);
         let scale = activation_scale(amax, o.payload);
@@ -87,7 +88,7 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
         for &(op, slot) in readers.keys() {
             let dequantized = match shared.filter(|_| !plan.dedicated) {
                 Some(v) => v,
-                None => insert_pair(g, value, scale, o.payload),
+                None => insert_pair(g, value, scale, o.payload, &mut zeros),
             };
             shared = Some(dequantized);
             g.set_operand(op, slot, Some(dequantized));
@@ -99,8 +100,8 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
         let scales = c.weight_scales.get(&site.value).map(Vec::as_slice);
         let made = match stored.get(&key) {
             Some(v) => Some(*v),
-            None if o.float_weights => float_weight(g, site, o.payload, scales),
-            None => store_weight(g, site, o.payload, scales),
+            None if o.float_weights => float_weight(g, site, o.payload, scales, &mut zeros),
+            None => store_weight(g, site, o.payload, scales, &mut zeros),
         };
         if let Some(v) = made {
             stored.insert(key, v);
@@ -111,24 +112,42 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
     stored.len()
 }
 
+/// Zero points: one constant for all of a length, since files of small models are full of them.
+#[derive(Default)]
+pub(super) struct Zeros(BTreeMap<Option<usize>, ValueId>);
+
+impl Zeros {
+    /// `n` of them, or a scalar.
+    fn of(&mut self, g: &mut Graph, payload: Payload, n: Option<usize>) -> ValueId {
+        *self.0.entry(n).or_insert_with(|| g.add_const("zero_point", payload.zeros(n)))
+    }
+}
+
 /// Scale of an activation of this range; that of a range of 1 for one that was always zero.
 pub fn activation_scale(amax: f32, payload: Payload) -> f32 {
     let largest = payload.largest();
     if amax > 0.0 { (amax / largest).max(MIN_SCALE) } else { 1.0 / largest }
 }
 
-/// `value -> QuantizeLinear -> DequantizeLinear`, per tensor; returns the result.
-fn insert_pair(g: &mut Graph, value: ValueId, scale: f32, payload: Payload) -> ValueId {
+/// `value -> QuantizeLinear -> DequantizeLinear`, per tensor; returns the result. The nodes go without a
+/// name: their results tell what they belong to.
+fn insert_pair(
+    g: &mut Graph,
+    value: ValueId,
+    scale: f32,
+    payload: Payload,
+    zeros: &mut Zeros,
+) -> ValueId {
     let name = g.value(value).name().to_owned();
     let anchor = g.producer_op(value).or_else(|| g.uses(value).first().map(|u| u.0));
     let ty = g.value(value).ty.clone();
-    let scale = g.add_const(&format!("{name}_scale"), Tensor::scalar(scale));
-    let zero = g.add_const(&format!("{name}_zero_point"), payload.zeros(None));
+    let scale = g.add_const(&format!("{name}_s"), Tensor::scalar(scale));
+    let zero = zeros.of(g, payload, None);
     let shape = g.value(value).shape().cloned();
     let int8 = Some(Type::tensor(payload.dtype(), shape));
-    let quantized = g.add_value(Value::new(format!("{name}_quantized"), int8));
-    let result = g.add_value(Value::new(format!("{name}_dequantized"), ty));
-    let op = |t: &str| Op::new(t).named(format!("{name}_{t}")).with("axis", 0i64);
+    let quantized = g.add_value(Value::new(format!("{name}_q"), int8));
+    let result = g.add_value(Value::new(format!("{name}_dq"), ty));
+    let op = |t: &str| Op::new(t).with("axis", 0i64);
     let scales = [Some(scale), Some(zero)];
     let operands = |v| [&[Some(v)][..], &scales[..]].concat();
     g.add_op(op("QuantizeLinear"), &operands(value), &[Some(quantized)], anchor);
@@ -143,6 +162,7 @@ pub(super) fn store_weight(
     site: &WeightSite,
     payload: Payload,
     scales: Option<&[f32]>,
+    zeros: &mut Zeros,
 ) -> Option<ValueId> {
     let tensor = g.const_tensor(site.value)?.clone();
     let data = tensor.to_f32()?;
@@ -153,8 +173,8 @@ pub(super) fn store_weight(
     let codes = data.iter().enumerate().map(code).collect();
     let codes = payload.tensor(tensor.dims().to_vec(), codes);
     let name = g.value(site.value).name().to_owned();
-    let codes = g.add_const(&format!("{name}_quantized"), codes);
-    Some(dequantize_weight(g, site, &tensor, codes, &scales, payload))
+    let codes = g.add_const(&format!("{name}_q"), codes);
+    Some(dequantize_weight(g, site, &tensor, codes, &scales, (payload, zeros)))
 }
 
 /// The weight in float with QuantizeLinear and DequantizeLinear behind it.
@@ -163,6 +183,7 @@ fn float_weight(
     site: &WeightSite,
     payload: Payload,
     scales: Option<&[f32]>,
+    zeros: &mut Zeros,
 ) -> Option<ValueId> {
     let tensor = g.const_tensor(site.value)?.clone();
     let data = tensor.to_f32()?;
@@ -171,13 +192,11 @@ fn float_weight(
     let name = g.value(site.value).name().to_owned();
     let dims = tensor.dims().iter().map(|&d| d.into()).collect();
     let ty = Some(Type::tensor(payload.dtype(), Some(dims)));
-    let codes = g.add_value(Value::new(format!("{name}_quantized"), ty));
-    let result = dequantize_weight(g, site, &tensor, codes, &scales, payload);
+    let codes = g.add_value(Value::new(format!("{name}_q"), ty));
+    let result = dequantize_weight(g, site, &tensor, codes, &scales, (payload, zeros));
     let dequantize = g.producer_op(result)?;
     let operands = [Some(site.value), g.operand(dequantize, 1), g.operand(dequantize, 2)];
-    let op = Op::new("QuantizeLinear")
-        .named(format!("{name}_QuantizeLinear"))
-        .with("axis", site.axis.map_or(0, |a| a as i64));
+    let op = Op::new("QuantizeLinear").with("axis", site.axis.map_or(0, |a| a as i64));
     g.add_op(op, &operands, &[Some(codes)], Some(site.op));
     Some(result)
 }
@@ -198,20 +217,20 @@ fn dequantize_weight(
     tensor: &Tensor,
     codes: ValueId,
     scales: &[f32],
-    payload: Payload,
+    (payload, zeros): (Payload, &mut Zeros),
 ) -> ValueId {
     let name = g.value(site.value).name().to_owned();
     let (scale, zero) = match site.axis {
-        Some(_) => (Tensor::vector(scales), payload.zeros(Some(scales.len()))),
-        None => (Tensor::scalar(scales[0]), payload.zeros(None)),
+        Some(_) => (Tensor::vector(scales), Some(scales.len())),
+        None => (Tensor::scalar(scales[0]), None),
     };
-    let scale = g.add_const(&format!("{name}_scale"), scale);
-    let zero = g.add_const(&format!("{name}_zero_point"), zero);
+    let scale = g.add_const(&format!("{name}_s"), scale);
+    let zero = zeros.of(g, payload, zero);
     let dims = tensor.dims().iter().map(|&d| d.into()).collect();
     let ty = Some(Type::tensor(DType::F32, Some(dims)));
-    let result = g.add_value(Value::new(format!("{name}_dequantized"), ty));
+    let result = g.add_value(Value::new(format!("{name}_dq"), ty));
     let axis = site.axis.map_or(0, |a| a as i64);
-    let op = Op::new("DequantizeLinear").named(format!("{name}_DequantizeLinear"));
+    let op = Op::new("DequantizeLinear");
     add_dequantize(g, op.with("axis", axis), [codes, scale, zero], result, site.op);
     result
 }

@@ -186,6 +186,14 @@ fn quantize_new(
         report.quantized_weights += weight_only::embeddings(&mut m.graph, WeightType::Int8, None);
     }
     report.bytes_after = cost::constant_bytes(&m.graph);
+    let tables = cost::table_bytes(&m.graph);
+    if tables > report.bytes_after / 4 {
+        let share = 100 * tables / report.bytes_after;
+        report.warnings.push(format!(
+            "tables of embeddings in float are {share} % of the weight bytes; --embeddings stores them \
+             as INT8 by row"
+        ));
+    }
     finish(m, o, report, &before)
 }
 

@@ -198,7 +198,7 @@ fn fp8_pairs_have_scales_of_448() {
     assert_eq!(t.method, Method::Minmax);
     assert!((t.scale * 448.0 - t.amax).abs() < 1e-6 * t.amax);
     let g = &m.graph;
-    let codes = g.find_value("w0_quantized").unwrap();
+    let codes = g.find_value("w0_q").unwrap();
     assert_eq!(g.value(codes).dtype(), Some(DType::F8E4M3FN));
     let (float, mut m, _) = quantized(LINEAR, &o, &rows()).unwrap();
     strip(&mut m);

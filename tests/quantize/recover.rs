@@ -111,7 +111,7 @@ fn rounding_pays_and_stores_what_it_found() {
     let (nearest, report) = with(Rounding::Nearest);
     assert!(report.recovery.iter().all(|r| r.method != "rounding"));
     let codes = |m: &Model| {
-        let v = m.graph.find_value("w1_quantized").unwrap();
+        let v = m.graph.find_value("w1_q").unwrap();
         m.graph.const_tensor(v).unwrap().clone()
     };
     assert_ne!(codes(&rounded), codes(&nearest));

@@ -211,14 +211,13 @@ fn add(
     let name = g.value(weight).name().to_owned();
     let [codes, scales, zeros] = tensors;
     let operands = [
-        Some(g.add_const(&format!("{name}_quantized"), codes)),
-        Some(g.add_const(&format!("{name}_scale"), scales)),
+        Some(g.add_const(&format!("{name}_q"), codes)),
+        Some(g.add_const(&format!("{name}_s"), scales)),
         Some(g.add_const(&format!("{name}_zero_point"), zeros)),
     ];
     let dims = like.dims().iter().map(|&d| d.into()).collect();
     let ty = Some(Type::tensor(DType::F32, Some(dims)));
-    let result = g.add_value(Value::new(format!("{name}_dequantized"), ty));
-    let op = op.named(format!("{name}_DequantizeLinear"));
+    let result = g.add_value(Value::new(format!("{name}_dq"), ty));
     g.add_op(op, &operands, &[Some(result)], Some(anchor));
     result
 }

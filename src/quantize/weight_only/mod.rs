@@ -117,8 +117,10 @@ pub(super) fn quantize(
         };
         note(&m.graph, &mut decisions, site.op, outcome);
     }
+    let mut zeros = insert::Zeros::default();
     for site in &per_channel {
-        if let Some(v) = insert::store_weight(&mut m.graph, site, super::Payload::Int8, None) {
+        let int8 = super::Payload::Int8;
+        if let Some(v) = insert::store_weight(&mut m.graph, site, int8, None, &mut zeros) {
             m.graph.set_operand(site.op, site.slot, Some(v));
         }
     }
