@@ -2,7 +2,7 @@
 //!
 //! ## What it does
 //! Of two equal ops in a row whose second application changes nothing, removes one: Relu, Abs, Ceil,
-//! Floor, Round, Sign and others whose schema says so.
+//! Floor, Round, Sign and others whose schema says so; of Ceil, Floor and Round also two different.
 //!
 //! ## Before/after
 //! ```text
@@ -19,7 +19,7 @@
 //! ## Limits
 //! Only directly consecutive ops.
 
-use super::pattern::{maker, operand};
+use super::pattern::{maker, maker_of, operand};
 use crate::ir::{Graph, Miss, OpId, Patch, ValueId};
 use crate::ops;
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
@@ -49,6 +49,11 @@ impl Rewrite for EliminateIdempotent {
             return Err("applying it twice is not applying it once".into());
         }
         let x = operand(g, at, 0)?;
+        if ROUNDING.contains(&op.op_type.as_str()) && maker_of(g, x, ROUNDING).is_some() {
+            let mut patch = Patch::at(at);
+            patch.bypass(g, at, x)?;
+            return Ok(patch);
+        }
         let before = maker(g, x, &op.op_type).ok_or("the operand is made by another op")?;
         let (ours, theirs) = (g.operands(at), g.operands(before));
         let same = |(a, b): (&Option<ValueId>, &Option<ValueId>)| {
@@ -63,6 +68,9 @@ impl Rewrite for EliminateIdempotent {
         Ok(patch)
     }
 }
+
+/// Operators that give whole numbers, and whole numbers back as they are.
+const ROUNDING: &[&str] = &["Ceil", "Floor", "Round"];
 
 /// Both are constants that hold the same.
 fn same_constant(g: &Graph, a: ValueId, b: ValueId) -> bool {

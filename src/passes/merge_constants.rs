@@ -11,8 +11,8 @@
 //! Add with Add, Sub (x, c) with either; Mul with Mul, Div (x, c) with either.
 //!
 //! ## When it applies
-//! The elements are floats, the constants are single numbers or have the same dims, and nothing else
-//! reads what lies between.
+//! The elements are floats, the constant that comes of it has hardly more elements than both, and
+//! nothing else reads what lies between.
 //!
 //! ## What it preserves
 //! The name of the result. The constant is computed in double precision and rounded once.
@@ -23,7 +23,8 @@
 
 use super::pattern::{is_plain_float, result, sole_maker, with_const};
 use super::weights::float_tensor;
-use crate::ir::{Graph, Miss, Op, OpId, Patch, Tensor};
+use crate::ir::{Graph, Miss, Op, OpId, Patch, Tensor, element_count};
+use crate::ops::broadcast_pairs;
 use crate::pass::{PassInfo, Rewrite, Semantics, Site};
 
 pub(crate) struct MergeConstants;
@@ -79,18 +80,18 @@ fn forward(g: &Graph, op: OpId) -> Result<super::pattern::WithConst<'_>, Miss> {
     Ok(pair)
 }
 
+/// Elements that a combined constant may hold beyond those of both.
+const SMALL: usize = 64;
+
 fn combine(
     sums: bool,
     (first, first_op): (&super::pattern::WithConst, &Op),
     (second, second_op): (&super::pattern::WithConst, &Op),
 ) -> Result<Tensor, Miss> {
     let (a, b) = (first.data, second.data);
-    let dims = match (a.rank(), b.rank()) {
-        (0, _) => b.dims(),
-        (_, 0) => a.dims(),
-        _ if a.dims() == b.dims() => a.dims(),
-        _ => return Err("the constants have different dims".into()),
-    };
+    let (dims, pairs) = broadcast_pairs(a.dims(), b.dims()).ok_or("the constants do not fit")?;
+    let count = element_count(&dims).filter(|n| *n <= a.len() + b.len() + SMALL);
+    let count = count.ok_or("one constant would hold much more than both")?;
     let elements = |t: &Tensor, op: &Op| -> Option<Vec<f64>> {
         let mut v = t.to_f64()?;
         match op.op_type.as_str() {
@@ -107,10 +108,8 @@ fn combine(
     if !x.iter().chain(&y).all(tame) {
         return Err("the order of the factors may matter".into());
     }
-    let n = dims.iter().product::<usize>();
-    let at = |v: &[f64], i: usize| v[if v.len() == 1 { 0 } else { i }];
-    let combined: Vec<f64> =
-        (0..n).map(|i| if sums { at(&x, i) + at(&y, i) } else { at(&x, i) * at(&y, i) }).collect();
-    let combined = float_tensor(a.dtype(), dims, &combined);
+    let one = |(i, j): (usize, usize)| if sums { x[i] + y[j] } else { x[i] * y[j] };
+    let combined: Vec<f64> = pairs.map(one).take(count).collect();
+    let combined = float_tensor(a.dtype(), &dims, &combined);
     combined.ok_or_else(|| "the combined constant would leave the range of its type".into())
 }

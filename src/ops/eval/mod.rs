@@ -268,6 +268,17 @@ fn broadcast_dims(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
         .collect()
 }
 
+/// What two dense tensors of these dims broadcast to, and for each element of it where it comes from
+/// in both.
+pub(crate) fn broadcast_pairs(
+    a: &[usize],
+    b: &[usize],
+) -> Option<(Vec<usize>, impl Iterator<Item = (usize, usize)>)> {
+    let dims = broadcast_dims(a, b)?;
+    let pairs = Strided::broadcast(a, &dims)?.zip(Strided::broadcast(b, &dims)?);
+    Some((dims, pairs))
+}
+
 /// Integers that are an attribute in some versions and an operand in others.
 #[allow(clippy::option_option)]
 fn ints_arg(cx: &EvalCx, attr: &str, slot: usize) -> Option<Option<Vec<i64>>> {
