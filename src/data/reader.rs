@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::manifest::Table;
+use super::npy::Array;
 use super::preprocess::Preprocess;
 use super::source::{Column, Kind};
 use super::{DataError, DataOptions, idx, image, labels, npy, safetensors};
 use crate::engine::{InputSpec, list_inputs};
-use crate::ir::{DType, Tensor};
+use crate::ir::DType;
 
 /// Labels and the file that they are from.
 type Labels = (Vec<i64>, PathBuf);
@@ -68,7 +69,7 @@ impl Reader<'_> {
         } else {
             return Err(DataError::UnknownKind { path });
         };
-        self.push(spec, path, array)
+        self.push(spec, path, Array::Whole(array))
     }
 
     /// A list of files for one input, or for those that its columns are named after.
@@ -105,16 +106,21 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn push(&mut self, spec: InputSpec, path: PathBuf, array: Tensor) -> Result<(), DataError> {
+    fn push(&mut self, spec: InputSpec, path: PathBuf, array: Array) -> Result<(), DataError> {
         let floats = spec.dtype.is_none_or(DType::is_float);
-        let pixels = array.dtype() == DType::U8 && floats && matches!(array.rank(), 3 | 4);
+        let (dtype, rank) = match &array {
+            Array::Whole(t) => (t.dtype(), t.rank()),
+            Array::Rows(rows) => (rows.dtype(), rows.dims().len()),
+        };
+        let pixels = dtype == DType::U8 && floats && matches!(rank, 3 | 4);
         let prepare = match pixels {
             true => Some(Preprocess::new(self.options, &spec)?),
             false => None,
         };
-        let kind = match array.rank() {
-            0 => Kind::Shared(array),
-            _ => Kind::Array(array),
+        let kind = match array {
+            Array::Whole(t) if rank == 0 => Kind::Shared(t),
+            Array::Whole(t) => Kind::Array(t),
+            Array::Rows(rows) => Kind::Rows(rows),
         };
         self.columns.push(Column { spec, path, kind, prepare });
         Ok(())
@@ -130,7 +136,7 @@ impl Reader<'_> {
         let arrays = safetensors::read(path)?;
         let names: Vec<String> = arrays.iter().map(|a| a.0.clone()).collect();
         self.add_arrays(name, path, &names, &mut |array| {
-            let found = arrays.iter().find(|a| a.0 == array).map(|a| a.1.clone());
+            let found = arrays.iter().find(|a| a.0 == array).map(|a| Array::Whole(a.1.clone()));
             found.ok_or_else(|| DataError::NoArray {
                 path: path.to_owned(),
                 name: array.to_owned(),
@@ -146,7 +152,7 @@ impl Reader<'_> {
         name: Option<&str>,
         path: &Path,
         names: &[String],
-        read: &mut dyn FnMut(&str) -> Result<Tensor, DataError>,
+        read: &mut dyn FnMut(&str) -> Result<Array, DataError>,
     ) -> Result<(), DataError> {
         let keys: Vec<&str> = match &self.options.labels_key {
             Some(key) => vec![key.as_str()],
@@ -179,7 +185,12 @@ impl Reader<'_> {
             self.push(spec, path.to_owned(), data)?;
         }
         if let Some(key) = label {
-            let numbers = labels::integers(&read(&key)?, path)?;
+            let format = |what| DataError::Format { path: path.to_owned(), kind: "numpy", what };
+            let array = match read(&key)? {
+                Array::Whole(t) => t,
+                Array::Rows(rows) => rows.whole().map_err(format)?,
+            };
+            let numbers = labels::integers(&array, path)?;
             self.labels = Some((numbers, path.to_owned()));
         }
         Ok(())

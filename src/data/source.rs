@@ -122,6 +122,8 @@ pub(super) struct Column {
 pub(super) enum Kind {
     /// The first axis counts the samples.
     Array(Tensor),
+    /// The same, left in its file.
+    Rows(npy::Rows),
     /// One value for all samples.
     Shared(Tensor),
     /// A file for each sample: an image, or an array without the axis of samples.
@@ -200,6 +202,7 @@ impl Column {
     fn len(&self) -> Option<usize> {
         match &self.kind {
             Kind::Array(t) => t.dims().first().copied(),
+            Kind::Rows(rows) => rows.dims().first().copied(),
             Kind::Shared(_) => None,
             Kind::Listed(files) => Some(files.len()),
         }
@@ -220,17 +223,29 @@ impl Column {
                 files[range].iter().map(|f| listed(f, prepare, &wrong)).collect()
             }
             (Kind::Listed(_), None) => unreachable!("invariant: listed files are prepared"),
-            (Kind::Array(t), prepare) => range
+            (Kind::Array(t), _) => {
+                range.map(|i| self.prepared(row(t, i).ok_or_else(|| wrong(t))?, &wrong)).collect()
+            }
+            (Kind::Rows(rows), _) => range
                 .map(|i| {
-                    let row = row(t, i).ok_or_else(|| wrong(t))?;
-                    match prepare {
-                        Some(p) => p.bytes(&row).ok_or_else(|| wrong(&row)),
-                        None => Ok(row),
-                    }
+                    let format =
+                        |what| DataError::Format { path: self.path.clone(), kind: "numpy", what };
+                    self.prepared(rows.row(i).map_err(format)?, &wrong)
                 })
                 .collect(),
         };
         fit::fit(&samples?, &self.spec, &self.path)
+    }
+
+    fn prepared(
+        &self,
+        row: Tensor,
+        wrong: &dyn Fn(&Tensor) -> DataError,
+    ) -> Result<Tensor, DataError> {
+        match &self.prepare {
+            Some(p) => p.bytes(&row).ok_or_else(|| wrong(&row)),
+            None => Ok(row),
+        }
     }
 }
 
