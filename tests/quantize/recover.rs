@@ -1,7 +1,9 @@
 //! Accuracy recovery: what it gains, and that it holds its goals.
 
+use std::sync::Arc;
+
 use lapidary::data::{DataError, Source};
-use lapidary::engine::{Feeds, TractEngine};
+use lapidary::engine::{Engine, EngineError, Feeds, Session, TractEngine};
 use lapidary::ir::{Model, Tensor};
 use lapidary::quantize::{
     Equalize, Metric, QuantizeOptions, QuantizeReport, noise_by_layer, quantize,
@@ -160,4 +162,43 @@ fn a_goal_keeps_the_fewest_layers_in_float() {
     assert_eq!((all.quantized_weights, all.search.unwrap().met), (0, true));
     let o = QuantizeOptions { max_drop: Some(0.0), metric: Metric::Top1, ..Default::default() };
     assert!(quantize(&mut m.clone(), &o, &TractEngine, &Random(IMAGE), &|_| {}).is_err());
+}
+
+/// An engine that refuses a model after it has prepared so many.
+struct Failing {
+    left: std::sync::atomic::AtomicUsize,
+}
+
+impl Engine for Failing {
+    fn name(&self) -> &'static str {
+        "failing"
+    }
+
+    fn prepare(&self, m: &Model, taps: &[String]) -> Result<Arc<dyn Session>, EngineError> {
+        let one_less = |n: usize| n.checked_sub(1);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        match self.left.fetch_update(order, order, one_less) {
+            Ok(_) => TractEngine.prepare(m, taps),
+            Err(_) => Err(EngineError::Missing("out of order".to_owned())),
+        }
+    }
+}
+
+#[test]
+fn an_error_in_any_trial_leaves_the_model_as_it_was() {
+    for max_drop in [None, Some(0.5)] {
+        let o = QuantizeOptions { max_drop, ..QuantizeOptions::default() };
+        let before = lapidary::onnx::to_bytes(&chain()).unwrap().0;
+        let mut failed = 0;
+        for prepared in 0.. {
+            let (mut m, left) = (chain(), prepared.into());
+            let engine = Failing { left };
+            match quantize(&mut m, &o, &engine, &Random(IMAGE), &|_| {}) {
+                Ok(_) => break,
+                Err(_) => assert_eq!(lapidary::onnx::to_bytes(&m).unwrap().0, before, "{prepared}"),
+            }
+            failed += 1;
+        }
+        assert!(failed > 8, "{failed}");
+    }
 }
