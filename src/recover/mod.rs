@@ -339,7 +339,7 @@ impl Job {
                 (None, None) => plain(problem.fit(method, &old, d.held_out)),
                 (Some(p), None) => {
                     let dense = p.dense.get(from * k..to * k).unwrap_or_default();
-                    plain(sparse::fit(&problem, &old, dense, p))
+                    plain(sparse::fit(&problem, &old, dense, p, d.held_out))
                 }
             };
             (problem.errors(&old), problem.errors(&new.linear), new)

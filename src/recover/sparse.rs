@@ -38,8 +38,8 @@ pub(crate) enum Kind {
     TwoFour,
 }
 
-/// Strength of the pull towards the weights as they were, relative to the mean square of the inputs.
-const RIDGE: f64 = 1e-2;
+/// Strengths of the pull towards the weights as they were, relative to the mean square of the inputs.
+const RIDGES: [f64; 3] = [1e-2, 1e-1, 1.0];
 /// Multiplications that the last fit of a layer may take.
 const EFFORT: usize = 1 << 33;
 /// Rows that are fitted together.
@@ -74,26 +74,87 @@ struct Moments {
     hessian: Vec<f64>,
     /// A row for each result.
     best: Vec<f64>,
-    means: Option<(Vec<f64>, Vec<f64>)>,
 }
 
-/// The layer with zeros by the pattern, `masked` being one that has it and `dense` the weights without.
-pub(super) fn fit(problem: &Problem, masked: &Linear, dense: &[f32], p: &Pattern) -> Linear {
+/// The layer with zeros by the pattern, `masked` being one that has it and `dense` the weights without. How
+/// strongly it is pulled towards these is what, fitted to the rows before the last `held_out`, comes
+/// closest to the target on the last.
+pub(super) fn fit(
+    problem: &Problem,
+    masked: &Linear,
+    dense: &[f32],
+    p: &Pattern,
+    held_out: usize,
+) -> Linear {
+    let rows = problem.inputs.rows;
+    let mut ridge = RIDGES[0];
+    if held_out > 0 && held_out < rows {
+        let train = problem.rows(0, rows - held_out);
+        let judge = problem.rows(rows - held_out, held_out);
+        let (sums, mut least) = (Sums::of(&train), f64::INFINITY);
+        for candidate in RIDGES {
+            let found = fitted(&sums, masked, dense, p, candidate, 0);
+            let error = judge.errors(&found).0;
+            if error < least {
+                (least, ridge) = (error, candidate);
+            }
+        }
+    }
+    let sums = Sums::of(problem);
     let k = problem.inputs.cols;
+    let effort = problem.want.cols * k * k;
+    fitted(&sums, masked, dense, p, ridge, (EFFORT / effort.max(1)).clamp(0, 12))
+}
+
+/// Sums over the rows of a problem.
+struct Sums {
+    /// Products of each two inputs.
+    squares: Vec<f64>,
+    /// Products of each input and each result.
+    products: Vec<f64>,
+    means: Option<(Vec<f64>, Vec<f64>)>,
+    rows: usize,
+    inputs: usize,
+    results: usize,
+}
+
+impl Sums {
+    fn of(problem: &Problem) -> Sums {
+        let (x, y) = (problem.inputs, problem.want);
+        Sums {
+            squares: x.transposed_times(x),
+            products: x.transposed_times(y),
+            means: problem.biased.then(|| (x.means(), y.means())),
+            rows: x.rows,
+            inputs: x.cols,
+            results: y.cols,
+        }
+    }
+}
+
+fn fitted(
+    sums: &Sums,
+    masked: &Linear,
+    dense: &[f32],
+    p: &Pattern,
+    ridge: f64,
+    sweeps: usize,
+) -> Linear {
+    let k = sums.inputs;
     let kind = if p.kind == Kind::TwoFour && !(k / p.taps).is_multiple_of(4) {
         Kind::Fixed
     } else {
         p.kind
     };
     let order = by_tap(k, p.taps);
-    let Some((moments, upper)) = moments(problem, dense, &order) else { return masked.clone() };
+    let Some((moments, upper)) = moments(sums, dense, &order, ridge) else {
+        return masked.clone();
+    };
     let mut gone: Vec<bool> =
         in_order(&masked.weights, k, &order).iter().map(|w| *w == 0.0).collect();
     if kind == Kind::Count {
         gone = by_saliency(&moments.best, &upper, k, gone.iter().filter(|g| **g).count());
     }
-    let rows = moments.best.len() / k;
-    let sweeps = (EFFORT / (rows * k * k).max(1)).clamp(0, 12);
     let mut weights = moments.best.clone();
     weights.par_chunks_mut(ROWS * k).zip(gone.par_chunks_mut(ROWS * k)).enumerate().for_each(
         |(b, (w, gone))| {
@@ -104,7 +165,7 @@ pub(super) fn fit(problem: &Problem, masked: &Linear, dense: &[f32], p: &Pattern
             }
         },
     );
-    let bias = match &moments.means {
+    let bias = match &sums.means {
         None => masked.bias.clone(),
         Some((inputs, wanted)) => weights
             .chunks(k)
@@ -134,14 +195,12 @@ fn in_order(rows: &[f32], k: usize, order: &[usize]) -> Vec<f32> {
 }
 
 /// The moments with columns in this order, and the upper Cholesky factor of the inverse.
-fn moments(problem: &Problem, dense: &[f32], order: &[usize]) -> Option<(Moments, Vec<f64>)> {
-    let (x, y) = (problem.inputs, problem.want);
-    let (k, n, rows) = (x.cols, y.cols, x.rows as f64);
-    if k == 0 || x.rows == 0 || dense.len() != n * k || order.len() != k {
+fn moments(sums: &Sums, dense: &[f32], order: &[usize], ridge: f64) -> Option<(Moments, Vec<f64>)> {
+    let (k, n, rows) = (sums.inputs, sums.results, sums.rows as f64);
+    if k == 0 || sums.rows == 0 || dense.len() != n * k || order.len() != k {
         return None;
     }
-    let means = problem.biased.then(|| (x.means(), y.means()));
-    let (squares, products) = (x.transposed_times(x), x.transposed_times(y));
+    let (squares, products, means) = (&sums.squares, &sums.products, &sums.means);
     let mut hessian = vec![0.0; k * k];
     hessian.par_chunks_mut(k).zip(order).for_each(|(row, a)| {
         for (h, b) in row.iter_mut().zip(order) {
@@ -149,7 +208,7 @@ fn moments(problem: &Problem, dense: &[f32], order: &[usize]) -> Option<(Moments
         }
     });
     let mean = (0..k).map(|i| hessian[i * k + i]).sum::<f64>() / k as f64;
-    (0..k).for_each(|i| hessian[i * k + i] += RIDGE * mean.max(1e-12));
+    (0..k).for_each(|i| hessian[i * k + i] += ridge * mean.max(1e-12));
     let old: Vec<f64> = in_order(dense, k, order).into_iter().map(f64::from).collect();
     // What is missing of the covariance of inputs and results, a row for each result.
     let mut missing = vec![0.0; n * k];
@@ -159,14 +218,14 @@ fn moments(problem: &Problem, dense: &[f32], order: &[usize]) -> Option<(Moments
             let c = order[i];
             let want = products[c * n + r] / rows - means.as_ref().map_or(0.0, |m| m.0[c] * m.1[r]);
             let have: f64 = hessian[i * k..][..k].iter().zip(w).map(|(h, w)| h * w).sum();
-            *m = want - have + RIDGE * mean.max(1e-12) * w[i];
+            *m = want - have + ridge * mean.max(1e-12) * w[i];
         }
     });
     let factor = Cholesky::of(hessian.clone(), k)?;
     factor.solve(&mut missing);
     let best = old.iter().zip(&missing).map(|(w, d)| w + d).collect();
     let upper = Cholesky::of(factor.inverse(), k)?.upper();
-    Some((Moments { hessian, best, means }, upper))
+    Some((Moments { hessian, best }, upper))
 }
 
 /// Marks the `count` weights whose loss hurts least: w² over the diagonal of the inverse.
@@ -263,7 +322,7 @@ mod tests {
         let before = p.errors(&masked).0;
         for kind in [Kind::Fixed, Kind::Count, Kind::TwoFour] {
             let pattern = Pattern { dense: dense.clone(), taps: 1, kind };
-            let found = fit(&p, &masked, &dense, &pattern);
+            let found = fit(&p, &masked, &dense, &pattern, rows / 4);
             assert!(p.errors(&found).0 < before / 4.0, "{kind:?}");
             let zeros = |w: &[f32]| w.iter().filter(|w| **w == 0.0).count();
             assert_eq!(zeros(&found.weights), n * k / 2);
