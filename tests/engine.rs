@@ -96,6 +96,30 @@ fn taps_in_order(engine: &dyn Engine) {
 }
 
 #[test]
+fn long_models_run_in_parts() {
+    // What tract must know before it runs is computed before the first cut and read after it.
+    let mut body = "axis = Identity (one) end = Identity (two) factor = Identity (three)
+                    size = Shape (x) rest = Slice (size, one, two) v0 = Neg (x)"
+        .to_owned();
+    for i in 1..1301 {
+        body += &format!(" v{i} = Neg (v{})", i - 1);
+    }
+    body += " s = Slice (v1300, one, end, axis) m = Mul (s, factor)
+              e = Concat <axis = 0> (one, rest) o = ConstantOfShape (e) y = Add (m, o)";
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,3] x) => (float[1,3] y)
+         <int64[1] one = {{1}}, int64[1] two = {{2}}, float three = {{3}}> {{ {body} }}"
+    );
+    let model = onnx::text::parse(&text).expect("valid text");
+    let session = TractEngine.prepare(&model, &["v700".to_owned()]).expect("prepares");
+    let mut tapped = Vec::new();
+    let x = Tensor::of(&[1, 3], &[1.0f32, 2.0, 3.0]);
+    let out = session.run(&vec![("x".into(), x)], &mut |_, t| tapped.push(t)).expect("runs");
+    assert_eq!(tapped[0].to_f32(), Some(vec![-1.0, -2.0, -3.0]));
+    assert_eq!(out[0].to_f32(), Some(vec![-6.0; 3]), "minus two, times three, broadcast");
+}
+
+#[test]
 fn wrong_feeds_are_named() {
     let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
     let session = TractEngine.prepare(&model, &[]).expect("prepares");

@@ -47,8 +47,11 @@ impl Engine for TractEngine {
         support::check(model)?;
         let no_defaults =
             model.graph.inputs().iter().all(|v| model.graph.initializer(*v).is_none());
-        if model.graph.ops().count() > parts::LONG && no_defaults {
-            return Ok(Arc::new(parts::Parts::new(model, taps)?));
+        if model.graph.ops().count() > parts::LONG
+            && no_defaults
+            && let Some(parts) = parts::Parts::new(model, taps)?
+        {
+            return Ok(Arc::new(parts));
         }
         TractEngine::whole(model, taps)
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::{Place, TractEngine, deliver, place};
 use crate::engine::{EngineError, Feeds, InputSpec, Session, match_feeds};
 use crate::ir::{Model, OpId, Tensor, Value, ValueId};
+use crate::ops;
+use crate::pass::infer_model;
 
 /// Ops of a part.
 const LENGTH: usize = 600;
@@ -35,9 +37,14 @@ struct Part {
 }
 
 impl Parts {
+    /// The parts; `None` where a value between two of them has no known type.
+    ///
     /// # Errors
     /// When a tap is no value of the model, or tract cannot run a part.
-    pub(super) fn new(model: &Model, taps: &[String]) -> Result<Parts, EngineError> {
+    pub(super) fn new(model: &Model, taps: &[String]) -> Result<Option<Parts>, EngineError> {
+        let mut typed = model.clone();
+        infer_model(&mut typed, &mut |_, _| {});
+        let model = &typed;
         let g = &model.graph;
         let mut wanted = Vec::new();
         let outputs = g.outputs().iter().map(|v| place(model, *v, &mut wanted)).collect();
@@ -47,17 +54,23 @@ impl Parts {
         }
         let order = g.order();
         let chunks: Vec<&[OpId]> = order.chunks(LENGTH).collect();
-        let mut last: BTreeMap<ValueId, usize> = BTreeMap::new();
+        let fixed = fixed_ops(model, &order);
         let mut maker: BTreeMap<ValueId, usize> = BTreeMap::new();
         for (i, chunk) in chunks.iter().enumerate() {
             for op in *chunk {
                 maker.extend(g.results(*op).into_iter().flatten().map(|v| (v, i)));
-                last.extend(g.reads(*op).map(|v| (v, i)));
             }
+        }
+        let needs: Vec<BTreeSet<ValueId>> = (0..chunks.len())
+            .map(|i| needed(model, chunks[i], &fixed, |v| maker.get(&v).is_some_and(|m| *m < i)))
+            .collect();
+        let mut last: BTreeMap<ValueId, usize> = BTreeMap::new();
+        for (i, needed) in needs.iter().enumerate() {
+            last.extend(needed.iter().map(|v| (*v, i)));
         }
         last.extend(wanted.iter().map(|v| (*v, usize::MAX)));
         let mut parts = Vec::with_capacity(chunks.len());
-        for i in 0..chunks.len() {
+        for i in 0..needs.len() {
             let made: Vec<ValueId> = maker
                 .iter()
                 .filter(|(v, m)| **m == i && last.get(v).is_some_and(|l| *l > i))
@@ -66,11 +79,10 @@ impl Parts {
             if made.is_empty() {
                 continue;
             }
-            let before: Vec<ValueId> = maker
-                .iter()
-                .filter(|(v, m)| **m < i && last.get(v).is_some_and(|l| *l >= i))
-                .map(|(v, _)| *v)
-                .collect();
+            let before: Vec<ValueId> = needs[i].iter().copied().collect();
+            if before.iter().any(|v| g.value(*v).dtype().is_none()) {
+                return Ok(None);
+            }
             let (part, taken) = cut(model, &before, &made);
             let names = part.graph.inputs().iter().map(|v| part.graph.value(*v).name().to_owned());
             parts.push(Part {
@@ -81,8 +93,52 @@ impl Parts {
                 done: before.into_iter().filter(|v| last.get(v) == Some(&i)).collect(),
             });
         }
-        Ok(Parts { specs: InputSpec::of_graph(g), wanted, outputs, taps: tapped, parts })
+        Ok(Some(Parts { specs: InputSpec::of_graph(g), wanted, outputs, taps: tapped, parts }))
     }
+}
+
+/// Ops that compute from constants and shapes alone. A part that needs what they make computes it
+/// again: tract wants to know sizes, axes and parameters before it runs.
+fn fixed_ops(model: &Model, order: &[OpId]) -> BTreeSet<OpId> {
+    let g = &model.graph;
+    let mut fixed = BTreeSet::new();
+    for &op in order {
+        let of_shape = g.op(op).is("Shape") || g.op(op).is("Size");
+        let known = |v| match g.producer_op(v) {
+            Some(p) => fixed.contains(&p),
+            None => g.is_const(v),
+        };
+        let pure = ops::schema(g.op(op)).is_some_and(|s| s.deterministic);
+        if of_shape || (pure && g.op(op).bodies.is_empty() && g.reads(op).all(known)) {
+            fixed.insert(op);
+        }
+    }
+    fixed
+}
+
+/// What ops read of values that are `made` in earlier parts, directly or over ops that are computed
+/// again.
+fn needed(
+    model: &Model,
+    ops: &[OpId],
+    fixed: &BTreeSet<OpId>,
+    made: impl Fn(ValueId) -> bool,
+) -> BTreeSet<ValueId> {
+    let g = &model.graph;
+    let mut found = BTreeSet::new();
+    let mut seen: BTreeSet<OpId> = ops.iter().copied().collect();
+    let mut left: Vec<OpId> = ops.to_vec();
+    while let Some(op) = left.pop() {
+        for v in g.reads(op).filter(|v| made(*v)) {
+            match g.producer_op(v).filter(|p| fixed.contains(p)) {
+                Some(p) => left.extend(Some(p).filter(|p| seen.insert(*p))),
+                None => {
+                    found.insert(v);
+                }
+            }
+        }
+    }
+    found
 }
 
 /// The model from the values `before` to the values `made`, and the inputs that the former go to.
