@@ -70,7 +70,7 @@ impl Parts {
         }
         last.extend(wanted.iter().map(|v| (*v, usize::MAX)));
         let mut parts = Vec::with_capacity(chunks.len());
-        for i in 0..needs.len() {
+        for (i, needed) in needs.iter().enumerate() {
             let made: Vec<ValueId> = maker
                 .iter()
                 .filter(|(v, m)| **m == i && last.get(v).is_some_and(|l| *l > i))
@@ -79,7 +79,7 @@ impl Parts {
             if made.is_empty() {
                 continue;
             }
-            let before: Vec<ValueId> = needs[i].iter().copied().collect();
+            let before: Vec<ValueId> = needed.iter().copied().collect();
             if before.iter().any(|v| g.value(*v).dtype().is_none()) {
                 return Ok(None);
             }
