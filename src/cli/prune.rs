@@ -105,6 +105,9 @@ pub(super) fn print(report: &PruneReport) {
         table.add_row([g.name.clone(), g.members.len().to_string(), channels, why]);
     }
     say!("{table}");
+    if let Some(g) = &report.goal {
+        say!("goal: {:.3} of the {} may be left, {:.3} are", g.goal, g.what, g.left);
+    }
     if let Some(r) = &report.recovery {
         print_recovery(r);
     }

@@ -67,7 +67,9 @@ impl Analysis {
             let lane = self.groups.lanes.get(*lane);
             format!("{}: {} axis {}", g.label(*op), g.value(lane.value).name(), lane.axis)
         };
-        let readers = self.groups.sinks.iter().filter(|s| inside(s.0) > 0).map(weight).collect();
+        let readers = self.groups.sinks.iter().filter(|s| inside(s.0) > 0);
+        let mut readers: Vec<String> = readers.map(weight).collect();
+        readers.dedup();
         let axis = |lane| {
             let part = inside(lane);
             let lane = self.groups.lanes.get(lane);

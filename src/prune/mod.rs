@@ -145,6 +145,17 @@ pub struct GroupReport {
     pub approximate: Option<String>,
 }
 
+/// A goal and what is left, as shares of the original.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct GoalReport {
+    /// What the goal is about: multiply-accumulates, parameters, bytes or latency.
+    pub what: &'static str,
+    /// The share that may be left.
+    pub goal: f64,
+    /// The share that is left.
+    pub left: f64,
+}
+
 /// What pruning did.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct PruneReport {
@@ -161,6 +172,10 @@ pub struct PruneReport {
     /// What one cut took from each layer, for pictures; with several steps there is none.
     #[serde(skip)]
     pub cuts: Option<Box<Cuts>>,
+    /// What a `--target-…` asked for and what is left, measured on the cut model.
+    pub goal: Option<GoalReport>,
+    /// What the user should look at.
+    pub warnings: Vec<String>,
     /// How accuracy was won back.
     pub recovery: Option<RecoveryReport>,
     /// The model as cut, before recovery, for whoever wants to measure the difference.

@@ -1,8 +1,11 @@
 //! Pruning from start to end: choice, cut, recovery, and these in several steps.
 
 use super::importance::{self, Importance, Moments};
+use super::options::Measure;
+use super::select::{Patterns, check_ratio};
 use super::{
-    Analysis, Choice, Cuts, GroupReport, PruneError, PruneOptions, PruneReport, params, target,
+    Analysis, Choice, Cuts, GoalReport, GroupReport, PruneError, PruneOptions, PruneReport, params,
+    target,
 };
 use crate::ir::Model;
 use crate::pass::Semantics;
@@ -55,6 +58,7 @@ pub fn prune_with(
     if report.groups.iter().any(|g| g.after < g.before) {
         *m = model;
     }
+    report.goal = run.reached(m)?;
     report.channels_before = report.groups.iter().map(|g| g.before).sum();
     report.channels_after = report.groups.iter().map(|g| g.after).sum();
     report.params_after = params(&m.graph);
@@ -84,6 +88,10 @@ impl Run<'_> {
         let analysis = Analysis::with(model, self.options.approximate);
         let original = self.original.get_or_insert_with(|| analysis.model.clone()).clone();
         let choice = self.choose(&analysis, &original, part, steps)?;
+        if report.groups.is_empty() {
+            let names: Vec<&[String]> = analysis.groups().iter().map(|g| &g.names[..]).collect();
+            report.warnings = Patterns::of(&self.options)?.unmatched(&names);
+        }
         merge(&mut report.groups, analysis.report(&choice));
         if !choice.gone.contains(&true) {
             return Ok(());
@@ -128,16 +136,25 @@ impl Run<'_> {
                 analysis.choose_by(&PruneOptions { ratio, ..o.clone() }, moments.as_ref())
             }
             Some((measure, share)) => {
-                let goal = target::Goal {
-                    measure,
-                    share: super::select::check_ratio(share)?.powf(part),
-                    original,
-                    data: self.data,
-                    dims: self.dims,
-                };
-                goal.search(analysis, o, moments.as_ref())
+                let share = check_ratio(share)?.powf(part);
+                self.goal(measure, share, original).search(analysis, o, moments.as_ref())
             }
         }
+    }
+
+    fn goal<'g>(&'g self, measure: Measure, share: f64, original: &'g Model) -> target::Goal<'g> {
+        target::Goal { measure, share, original, data: self.data, dims: self.dims }
+    }
+
+    /// What a goal asked for, and what is left in the result.
+    fn reached(&self, result: &Model) -> Result<Option<GoalReport>, PruneError> {
+        let (Some((measure, share)), Some(original)) = (self.options.target(), &self.original)
+        else {
+            return Ok(None);
+        };
+        let goal = self.goal(measure, share, original);
+        let left = goal.share_of(result)?;
+        Ok(Some(GoalReport { what: goal.what(), goal: share, left }))
     }
 
     /// Fits the cut model to the original.

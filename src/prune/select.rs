@@ -77,6 +77,15 @@ impl Patterns {
         self.layers.iter().any(|(m, _)| names.iter().any(|n| m.is_match(n)))
     }
 
+    /// One warning for each pattern that matches no layer; `layers` are the names of each.
+    pub fn unmatched(&self, layers: &[&[String]]) -> Vec<String> {
+        let own = self.layers.iter().map(|l| &l.0);
+        let all = self.include.iter().chain(&self.exclude).chain(own);
+        let matches = |m: &GlobMatcher| layers.iter().any(|l| l.iter().any(|n| m.is_match(n)));
+        let warning = |m: &GlobMatcher| format!("no layer or weight matches {:?}", m.glob().glob());
+        all.filter(|m| !matches(m)).map(warning).collect()
+    }
+
     /// One of the names is listed as included.
     pub fn includes(&self, names: &[String]) -> bool {
         self.include.iter().any(|m| names.iter().any(|n| m.is_match(n)))

@@ -30,7 +30,7 @@ pub(super) struct Goal<'a> {
 }
 
 impl Goal<'_> {
-    fn what(&self) -> &'static str {
+    pub fn what(&self) -> &'static str {
         match self.measure {
             Measure::Macs => "multiply-accumulates",
             Measure::Params => "parameters",

@@ -76,19 +76,18 @@ pub(super) fn for_each_row(
     }
 }
 
-/// Inserts a pair for every planned activation, of scale `amax / 127` (INT8) or `amax / 448` (FP8), and
-/// stores the planned weights. Returns how many weights it stored.
+/// Inserts a pair for every planned activation, of the scale of its [`Grid`], and stores the planned weights. Returns how many weights it stored.
 pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOptions) -> usize {
     let amax = c.amax();
     let mut zeros = Zeros::default();
     for (&value, readers) in &plan.pairs {
         let amax = amax.get(&value).copied().unwrap_or(0.0);
-        let scale = activation_scale(amax, o.payload);
+        let grid = Grid::new(amax, o.payload, plan.unsigned.contains(&value));
         let mut shared = None;
         for &(op, slot) in readers.keys() {
             let dequantized = match shared.filter(|_| !plan.dedicated) {
                 Some(v) => v,
-                None => insert_pair(g, value, scale, o.payload, &mut zeros),
+                None => insert_pair(g, value, grid, o.payload, &mut zeros),
             };
             shared = Some(dequantized);
             g.set_operand(op, slot, Some(dequantized));
@@ -114,19 +113,36 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
 
 /// Zero points: one constant for all of a length, since files of small models are full of them.
 #[derive(Default)]
-pub(super) struct Zeros(BTreeMap<Option<usize>, ValueId>);
+pub(super) struct Zeros(BTreeMap<(Option<usize>, i8), ValueId>);
 
 impl Zeros {
     /// `n` of them, or a scalar.
-    fn of(&mut self, g: &mut Graph, payload: Payload, n: Option<usize>) -> ValueId {
-        *self.0.entry(n).or_insert_with(|| g.add_const("zero_point", payload.zeros(n)))
+    fn of(&mut self, g: &mut Graph, payload: Payload, n: Option<usize>, code: i8) -> ValueId {
+        let tensor = || payload.zeros(n, code);
+        *self.0.entry((n, code)).or_insert_with(|| g.add_const("zero_point", tensor()))
     }
 }
 
-/// Scale of an activation of this range; that of a range of 1 for one that was always zero.
-pub fn activation_scale(amax: f32, payload: Payload) -> f32 {
-    let largest = payload.largest();
-    if amax > 0.0 { (amax / largest).max(MIN_SCALE) } else { 1.0 / largest }
+/// What the codes of an activation stand for: `(code - zero_point) * scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    /// The step.
+    pub scale: f32,
+    /// The code of zero.
+    pub zero_point: i8,
+}
+
+impl Grid {
+    /// The grid of an activation with this largest magnitude, which is never negative if `unsigned`;
+    /// that of a magnitude of 1 for one that was always zero.
+    pub fn new(amax: f32, payload: Payload, unsigned: bool) -> Grid {
+        let (levels, zero_point) = match unsigned && payload == Payload::Int8 {
+            true => (255.0, i8::MIN),
+            false => (payload.largest(), 0),
+        };
+        let scale = if amax > 0.0 { (amax / levels).max(MIN_SCALE) } else { 1.0 / levels };
+        Grid { scale, zero_point }
+    }
 }
 
 /// `value -> QuantizeLinear -> DequantizeLinear`, per tensor; returns the result. The nodes go without a
@@ -134,15 +150,15 @@ pub fn activation_scale(amax: f32, payload: Payload) -> f32 {
 fn insert_pair(
     g: &mut Graph,
     value: ValueId,
-    scale: f32,
+    grid: Grid,
     payload: Payload,
     zeros: &mut Zeros,
 ) -> ValueId {
     let name = g.value(value).name().to_owned();
     let anchor = g.producer_op(value).or_else(|| g.uses(value).first().map(|u| u.0));
     let ty = g.value(value).ty.clone();
-    let scale = g.add_const(&format!("{name}_s"), Tensor::scalar(scale));
-    let zero = zeros.of(g, payload, None);
+    let scale = g.add_const(&format!("{name}_s"), Tensor::scalar(grid.scale));
+    let zero = zeros.of(g, payload, None, grid.zero_point);
     let shape = g.value(value).shape().cloned();
     let int8 = Some(Type::tensor(payload.dtype(), shape));
     let quantized = g.add_value(Value::new(format!("{name}_q"), int8));
@@ -225,7 +241,7 @@ fn dequantize_weight(
         None => (Tensor::scalar(scales[0]), None),
     };
     let scale = g.add_const(&format!("{name}_s"), scale);
-    let zero = zeros.of(g, payload, zero);
+    let zero = zeros.of(g, payload, zero, 0);
     let dims = tensor.dims().iter().map(|&d| d.into()).collect();
     let ty = Some(Type::tensor(DType::F32, Some(dims)));
     let result = g.add_value(Value::new(format!("{name}_dq"), ty));
@@ -267,6 +283,8 @@ mod tests {
         let w = QuantizedWeight::new(&[0.0, 0.0, 1.0, -1.0], &[2, 2], Some(0));
         assert_eq!(w.scales, [MIN_SCALE, 1.0 / 127.0]);
         assert_eq!(w.codes, [0, 0, 127, -127]);
-        assert!(activation_scale(0.0, Payload::Int8) > 0.0);
+        assert!(Grid::new(0.0, Payload::Int8, false).scale > 0.0);
+        let grid = Grid { scale: 2.0, zero_point: -128 };
+        assert_eq!(Grid::new(510.0, Payload::Int8, true), grid);
     }
 }

@@ -342,10 +342,12 @@ fn fill_tensors(
         }
         let shared = plan.scale_groups.iter().find(|s| s.contains(v)).map_or(1, Vec::len);
         let coarse = c.histograms.get(v);
+        let grid = insert::Grid::new(t.amax, payload, plan.unsigned.contains(v));
         let histogram = |x: f64| coarse.map(|_| x);
         report.tensors.push(TensorReport {
             name,
-            scale: insert::activation_scale(t.amax, payload),
+            scale: grid.scale,
+            zero_point: grid.zero_point,
             amax: t.amax,
             method: t.method,
             clipped: histogram(t.clipped),

@@ -41,10 +41,10 @@ impl Payload {
         }
     }
 
-    /// Zero points for `n` scales; `None` for a scalar.
-    pub fn zeros(self, n: Option<usize>) -> Tensor {
+    /// Zero points of this code for `n` scales; `None` for a scalar.
+    pub fn zeros(self, n: Option<usize>, code: i8) -> Tensor {
         let dims = n.map_or(vec![], |n| vec![n]);
-        self.tensor(dims, vec![0; n.unwrap_or(1)])
+        self.tensor(dims, vec![code.cast_unsigned(); n.unwrap_or(1)])
     }
 
     /// A tensor of these codes, a byte each.

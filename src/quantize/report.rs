@@ -14,6 +14,8 @@ pub struct TensorReport {
     pub name: String,
     /// Scale of its pair.
     pub scale: f32,
+    /// Its zero point: 0, or for the CPU profile −128 where the tensor is never negative.
+    pub zero_point: i8,
     /// Largest magnitude that is not clipped.
     pub amax: f32,
     /// The method that chose it.

@@ -1,5 +1,6 @@
 //! Recipes: lists of steps over one model. Every command that changes a model is a recipe.
 
+mod checks;
 mod run;
 
 use std::path::{Path, PathBuf};

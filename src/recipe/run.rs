@@ -7,20 +7,20 @@ use serde::Serialize;
 
 use super::{Effect, Recipe, RecipeError, SimplifyOptions, Step};
 use crate::convert::{self, ConvertReport};
-use crate::data::{self, DataOptions, Source};
+use crate::data::{self, DataOptions};
 use crate::engine::{self, Engine};
-use crate::evaluate::{self, Evaluation};
+use crate::evaluate::Evaluation;
 use crate::ir::Model;
-use crate::pass::{self, Cx, Semantics};
+use crate::pass::{self, Cx};
 use crate::precision::{self, Observation, PrecisionOptions, PrecisionReport};
 use crate::prune::{self, Mode, PruneOptions, PruneReport, SparseReport};
 use crate::quantize::{self, QuantizeReport};
 use crate::recover::Calibration;
-use crate::report::inspect::{Summary, fed_inputs, summarize};
+use crate::report::inspect::{Summary, summarize};
 use crate::share::{self, Samples, ShareOptions, ShareReport};
 use crate::surgery::{self, EditReport, ExtractReport};
 use crate::target::Version;
-use crate::verify::{self, Verdict, Verification};
+use crate::verify::Verification;
 
 /// Told of long work: what, how much is done, how much there is.
 pub type Progress<'a> = dyn Fn(&'static str, usize, usize) + Sync + 'a;
@@ -218,9 +218,9 @@ pub fn input_sizes(
     Ok(dims)
 }
 
-struct Runner<'a> {
-    recipe: &'a Recipe,
-    progress: &'a Progress<'a>,
+pub(super) struct Runner<'a> {
+    pub(super) recipe: &'a Recipe,
+    pub(super) progress: &'a Progress<'a>,
     engine: Option<Arc<dyn Engine>>,
     warnings: Vec<String>,
     /// Sizes of open dims.
@@ -228,7 +228,7 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    fn engine(&self) -> &dyn Engine {
+    pub(super) fn engine(&self) -> &dyn Engine {
         self.engine.as_deref().expect("invariant: loaded when a step needs it")
     }
 
@@ -256,9 +256,15 @@ impl Runner<'_> {
             Step::Convert(o) => StepReport::Convert(convert::convert(model, o)?),
             Step::Simplify(o) => StepReport::Simplify(simplify(model, o, self.recipe.explain)?),
             Step::Prune(o) if o.mode != Mode::Channels => {
-                StepReport::Sparse(self.sparsify(model, o)?)
+                let report = self.sparsify(model, o)?;
+                self.warnings.extend(report.warnings.iter().cloned());
+                StepReport::Sparse(report)
             }
-            Step::Prune(o) => StepReport::Prune(self.prune(model, o)?),
+            Step::Prune(o) => {
+                let report = self.prune(model, o)?;
+                self.warnings.extend(report.warnings.iter().cloned());
+                StepReport::Prune(report)
+            }
             Step::Quantize(o) => {
                 let options = &self.recipe.data;
                 if o.needs_data() && !self.recipe.has_data() {
@@ -346,89 +352,6 @@ impl Runner<'_> {
         let samples =
             Samples { engine: self.engine(), source: source.as_ref(), progress: &progress };
         Ok(share::share(model, o, Some(samples))?)
-    }
-
-    /// Samples for verification: the data that was given, else seeded random inputs.
-    fn samples(&self, model: &Model) -> Result<Box<dyn Source>, RecipeError> {
-        Ok(data::open(&self.recipe.data, model, self.recipe.verify.samples)?)
-    }
-
-    /// After steps that keep the numbers: disagreement is an error.
-    fn verify_exact(
-        &mut self,
-        before: &Model,
-        after: &Model,
-        step: Option<&'static str>,
-    ) -> Result<(), RecipeError> {
-        let Some(step) = step else { return Ok(()) };
-        let verification = self.compare(before, after, Semantics::Reassociates)?;
-        disagreement(step, &verification)
-    }
-
-    /// After an edit that leaves inputs and outputs as they are, but for dims: what both models
-    /// take must give the same.
-    fn verify_edit(&mut self, before: &Model, after: &Model) -> Result<(), RecipeError> {
-        if !verify::interface(before, after).is_empty() {
-            return Ok(());
-        }
-        let open = |m: &Model| fed_inputs(&m.graph).any(|v| m.graph.value(v).sizes().is_none());
-        let source = self.samples(if open(before) { after } else { before })?;
-        let n = self.recipe.verify.samples;
-        let engine = self.engine();
-        let exact = Semantics::Reassociates;
-        let v = verify::compare(before, after, engine, source.as_ref(), n, exact, &|_| {});
-        disagreement("edit", &v)
-    }
-
-    /// Original against result; strict unless a step was lossy.
-    fn verify_all(
-        &mut self,
-        original: &Model,
-        result: &Model,
-        lossy: bool,
-        last: Option<&'static str>,
-    ) -> Result<Verification, RecipeError> {
-        let semantics = if lossy { Semantics::Lossy } else { Semantics::Reassociates };
-        let verification = self.compare(original, result, semantics)?;
-        disagreement(last.unwrap_or("edit"), &verification)?;
-        Ok(verification)
-    }
-
-    fn compare(
-        &mut self,
-        before: &Model,
-        after: &Model,
-        semantics: Semantics,
-    ) -> Result<Verification, RecipeError> {
-        let source = self.samples(before)?;
-        let n = self.recipe.verify.samples;
-        let all = source.len().min(n);
-        let progress = |done| (self.progress)("verify", done, all);
-        let engine = self.engine();
-        Ok(verify::compare(before, after, engine, source.as_ref(), n, semantics, &progress))
-    }
-
-    fn evaluate(
-        &mut self,
-        original: &Model,
-        result: &Model,
-    ) -> Result<Option<(Evaluation, Evaluation)>, RecipeError> {
-        Ok(self.accuracy(original)?.zip(self.accuracy(result)?))
-    }
-
-    /// Accuracy on the labelled samples, where there are some.
-    fn accuracy(&self, model: &Model) -> Result<Option<Evaluation>, RecipeError> {
-        let Some(options) = &self.recipe.evaluate else { return Ok(None) };
-        let source = data::open(options, model, 0)?;
-        let progress = |done| (self.progress)("evaluate", done, source.len());
-        Ok(Some(evaluate::evaluate(model, self.engine(), source.as_ref(), &progress)?))
-    }
-}
-
-fn disagreement(step: &'static str, v: &Verification) -> Result<(), RecipeError> {
-    match &v.verdict {
-        Verdict::Disagree(why) => Err(RecipeError::Disagrees { step, why: why.clone() }),
-        _ => Ok(()),
     }
 }
 

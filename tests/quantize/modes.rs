@@ -393,3 +393,27 @@ fn c1_results_have_pairs_for_cpus() {
     let (_, m, _) = quantized(text, &QuantizeOptions::default(), &data).unwrap();
     assert_eq!(count(&m), 1);
 }
+
+#[test]
+fn c2_for_cpus_what_is_never_negative_uses_all_codes() {
+    let text = "g (float[1, 16, 8, 8] x, float[16, 16, 3, 3] w0, float[16, 16, 3, 3] w1)
+        => (float[1, 16, 4, 4] y) {
+        a = Conv(x, w0)
+        b = Relu(a)
+        y = Conv<pads = [0, 0, 0, 0]>(b, w1)
+    }";
+    let data = Rows(vec![1, 16, 8, 8]);
+    let zero_points = |m: &Model| -> Vec<i64> {
+        let g = &m.graph;
+        let quantize = g.order().into_iter().filter(|op| g.op(*op).is("QuantizeLinear"));
+        quantize.map(|op| g.const_operand(op, 2).unwrap().to_i64().unwrap()[0]).collect()
+    };
+    let cpu = QuantizeOptions { profile: Profile::OnnxruntimeCpu, ..QuantizeOptions::default() };
+    let (float, m, report) = quantized(text, &cpu, &data).unwrap();
+    assert_eq!(zero_points(&m), [0, -128]);
+    assert!(report.tensors.iter().any(|t| t.zero_point == -128));
+    let (_, symmetric, _) = quantized(text, &QuantizeOptions::default(), &data).unwrap();
+    assert!(zero_points(&symmetric).iter().all(|z| *z == 0));
+    assert!(sqnr(&float, &m, &data) > sqnr(&float, &symmetric, &data) - 1.0);
+    assert_eq!(errors(&m, "onnxruntime-cpu"), Vec::<&str>::new());
+}

@@ -68,6 +68,8 @@ pub struct SparseReport {
     pub deflated_before: u64,
     /// The same after.
     pub deflated_after: u64,
+    /// What the user should look at.
+    pub warnings: Vec<String>,
     /// How the weights that stay made up for those that went.
     pub recovery: Option<RecoveryReport>,
     /// The model before that, for whoever wants to measure the difference.
@@ -104,7 +106,9 @@ pub fn sparsify(
     }
     let deflated_before = deflated(&m.graph);
     let mut model = analysis.model.clone();
-    let mut report = SparseReport { mode: o.mode, ..SparseReport::default() };
+    let names: Vec<&[String]> = all.iter().map(|s| &s.names[..]).collect();
+    let warnings = patterns.unmatched(&names);
+    let mut report = SparseReport { mode: o.mode, warnings, ..SparseReport::default() };
     let masks = match o.mode {
         Mode::TwoFour => {
             let listed = |s: &Site| !o.include.is_empty() && patterns.includes(&s.names);

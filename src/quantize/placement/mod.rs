@@ -18,6 +18,7 @@ mod residual;
 mod rules;
 mod scales;
 mod spelled;
+mod unsigned;
 mod veto;
 mod walk;
 mod weighted;
@@ -29,7 +30,7 @@ pub use rules::{On, RULES, Rule, Rules, find};
 pub use weighted::{Linear, linear};
 
 use super::QuantizeError;
-use super::options::QuantizeOptions;
+use super::options::{Profile, QuantizeOptions};
 use super::payload::Payload;
 use crate::ir::{Graph, OpId};
 
@@ -89,5 +90,8 @@ pub(super) fn plan_except(
         attention::apply(g, &mut plan, &rules, fp8);
     }
     plan.scale_groups = scales::groups(&plan);
+    if o.profile == Profile::OnnxruntimeCpu && o.payload == Payload::Int8 {
+        plan.unsigned = unsigned::values(g, &plan);
+    }
     Ok(plan)
 }

@@ -50,6 +50,8 @@ pub struct Plan {
     pub others: Vec<Decision>,
     /// Sets of activations that share one scale; each has a pair.
     pub scale_groups: Vec<Vec<ValueId>>,
+    /// Activations that are never negative and get a zero point that makes use of it.
+    pub unsigned: BTreeSet<ValueId>,
     /// Activations whose largest magnitude is known without data.
     pub fixed: BTreeMap<ValueId, f32>,
     /// Every reader has a pair of its own.
@@ -112,6 +114,7 @@ impl Plan {
         Plan {
             pairs: pairs.filter(|(_, slots)| !slots.is_empty()).collect(),
             weights: self.weights.iter().filter(mine).copied().collect(),
+            unsigned: self.unsigned.clone(),
             ..Plan::default()
         }
     }
