@@ -178,6 +178,11 @@ fn folding_declines_what_it_must() {
     assert_eq!(eval(&Op::new("ConstantOfShape"), &[&huge]), None);
     assert_eq!(eval(&Op::new("RandomNormalLike"), &[&ints]), None);
     assert_eq!(eval(&Op::new("NoSuchOp"), &[&ints]), None);
+    let none = Tensor::of(&[2, 0], &[0f32; 0]);
+    let celu = Op::new("Celu").with("alpha", 0.5f32);
+    assert_eq!(eval(&celu, &[&Tensor::of(&[1], &[-1f32])]), None, "tract forgets alpha");
+    let max = Op::new("ReduceMax").with("axes", vec![1i64]);
+    assert_eq!(eval(&max, &[&none]), None, "tract starts from the least finite number");
 }
 
 fn test_images() -> DataOptions {
