@@ -6,7 +6,8 @@
         --job fixtures/models/resnet8.onnx=calibration.npz,evaluation.npz --job ...
 
 --job MODEL=CALIBRATION[,EVALUATION]: .npz files with one array for each graph input, samples along axis 0, and
-perhaps "label". Without evaluation data, the calibration data serve for both.
+perhaps "label" (bench_data.py makes those of published models). Without evaluation data, the calibration data serve
+for both.
 Tools: lapidary with the flags of each --ours; onnxruntime.quantization (Q/DQ, INT8 weights and
 activations, symmetric, per channel, float biases, after its own pre-processing) with MinMax, Percentile and Entropy
 (its histogram at 2,048 bins into 128, as its 128 bins into 128 quantized bins never clip); with --modelopt-python,
@@ -15,13 +16,15 @@ With --out, every row goes to PREFIX.jsonl as soon as it is there, and what stan
 
 Both models run in ONNX Runtime with its optimizations off, so that Q/DQ arithmetic is taken as written.
 SQNR = 10 log10(sum y^2 / sum (y - yq)^2) over all float outputs and samples; "agree" is the share of equal argmax
-along the last axis of the first output; top-1 where there are labels.
+along the last axis of the first output; top-1 where there are labels, with the exact McNemar test of whether a tool's
+accuracy differs from that of the first: p near 1 says that the pictures on which they differ fall evenly.
 integer = the share of convolutions and matrix products that ONNX Runtime's own optimizations make integer kernels of;
 latency = time of one run then, relative to the float model optimized alike, in turns on two threads.
 """
 import argparse
 import collections
 import json
+import math
 import os
 import shutil
 import statistics
@@ -165,12 +168,11 @@ class Judge:
         self.runner = session(model, threads=2)
         self.expected = [self.runner.run(None, feed) for _, feed in batches(self.runner, self.data)]
 
-    def top1(self, outputs):
-        """Accuracy in percent, or None without labels."""
+    def right(self, outputs):
+        """Which samples are classified as their label says, or None without labels."""
         if "label" not in self.data:
             return None
-        guesses = np.concatenate([batch[0].argmax(-1).ravel() for batch in outputs])
-        return round(100 * float(np.mean(guesses == self.data["label"])), 3)
+        return np.concatenate([batch[0].argmax(-1).ravel() for batch in outputs]) == self.data["label"]
 
     def compare(self, quantized):
         runner = session(quantized, threads=2)
@@ -185,12 +187,15 @@ class Judge:
             equal = expected[0].argmax(-1) == batch[0].argmax(-1)
             same += float(equal.sum())
             total += equal.size
-        return {
+        row = {
             "sqnr_db": round(float(10 * np.log10(signal / max(noise, 1e-30))), 3),
             "agree": round(100 * same / total, 3),
-            "top1_float": self.top1(self.expected),
-            "top1_int8": self.top1(got),
         }
+        if (right := self.right(got)) is not None:
+            row["top1_float"] = round(100 * float(self.right(self.expected).mean()), 3)
+            row["top1_int8"] = round(100 * float(right.mean()), 3)
+            row["right"] = np.packbits(right).tobytes().hex()
+        return row
 
 
 # ---- one job -------------------------------------------------------------------------------------------------------
@@ -220,7 +225,7 @@ def judged(model, name, past, out, judge):
         "cpu_seconds": round(statistics.median(r.cpu_seconds for r in past), 3),
         "peak_mb": round(max(r.peak_mb for r in past), 1),
         "mb_in": file_bytes(model) / 1e6,
-        **dict.fromkeys(["mb_out", "sqnr_db", "agree", "top1_float", "top1_int8", "integer", "latency"]),
+        **dict.fromkeys(["mb_out", "sqnr_db", "agree", "top1_float", "top1_int8", "right", "integer", "latency"]),
         "note": past[-1].error if past[-1].status else "",
     }
     if past[-1].status == 0 and Path(out).exists():
@@ -234,18 +239,42 @@ def judged(model, name, past, out, judge):
     return row
 
 
+def mcnemar(ours, theirs):
+    """Samples that only we, and only they, have right, and the exact two-sided p of that split."""
+    bits = [np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), np.uint8)) for row in (ours, theirs)]
+    only_ours, only_theirs = (int((a > b).sum()) for a, b in (bits, bits[::-1]))
+    n, least = only_ours + only_theirs, min(only_ours, only_theirs)
+    tail = sum(math.comb(n, k) for k in range(least + 1)) / 2**n
+    return only_ours, only_theirs, min(1.0, 2 * tail)
+
+
+def print_accuracy(by_model, first):
+    """Whether the accuracies of the tools differ from the first one's by more than chance."""
+    body = []
+    for model, of in by_model.items():
+        for name, row in of.items():
+            if name != first and row.get("right") and of.get(first, {}).get("right"):
+                a, b, p = mcnemar(of[first], row)
+                body.append([model, name, row["top1_int8"], of[first]["top1_int8"], a, b, f"{p:.2f}"])
+    if body:
+        print(f"\nTop-1 against {first}: samples that only one of the two has right, and McNemar's p")
+        print(table(["model", "tool", "top-1", f"of {first}", f"only {first}", "only it", "p"], body))
+
+
 def print_report(rows, tools):
     fixed = ["sqnr_db", "agree", "top1_float", "top1_int8"]
     columns = ["model", "tool", "seconds", "peak_mb", "mb_in", "mb_out", *fixed, "integer", "latency"]
 
     def text(row, column):
-        return f"{row[column]:.2f}" if column in fixed and row[column] is not None else row[column]
+        value = row.get(column)
+        return f"{value:.2f}" if column in fixed and value is not None else value
 
     print(table([*columns, "note"], [[*(text(row, c) for c in columns), row["note"][:80]] for row in rows]))
     first = next(iter(tools))
     by_model = {}
     for row in rows:
         by_model.setdefault(row["model"], {})[row["tool"]] = row
+    print_accuracy(by_model, first)
     body = []
     for name in tools:
         means = []
@@ -304,7 +333,7 @@ def main():
         left = {name: command for name, command in tools.items() if name not in done}
         for row in measure(model, calibration, evaluation, left, args) if left else []:
             rows.append(row)
-            say("  ".join(f"{k}={v}" for k, v in row.items()))
+            say("  ".join(f"{k}={v}" for k, v in row.items() if k != "right"))
             if lines:
                 with lines.open("a") as file:
                     file.write(json.dumps(row) + "\n")

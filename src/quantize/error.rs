@@ -58,6 +58,11 @@ pub enum QuantizeError {
          onnxruntime-cpu"
     )]
     AsymmetricForTensorRt,
+    /// A type that DLAs lack.
+    #[error(
+        "a DLA computes in INT8 and FP16 only: use --type int8, or --profile tensorrt for a GPU"
+    )]
+    NotOnDla,
     /// The block size makes no sense.
     #[error("blocks of {0}: the size is a power of two and at least 16")]
     Block(usize),

@@ -61,6 +61,10 @@ pub fn apply(
     data: Option<&dyn Source>,
     progress: Progress,
 ) -> Result<QuantizeReport, QuantizeError> {
+    let other_type = o.weights.is_some() || o.payload != Payload::Int8;
+    if o.profile == Profile::TensorrtDla && other_type {
+        return Err(QuantizeError::NotOnDla);
+    }
     if o.dynamic {
         return dynamic::quantize(m, o);
     }

@@ -17,6 +17,9 @@ pub enum Profile {
     /// All placement rules: what TensorRT turns into INT8 kernels.
     #[default]
     Tensorrt,
+    /// As `tensorrt`, but ops of any size and the results of linear ops as well: a DLA (deep
+    /// learning accelerator of Jetson and DRIVE) leaves INT8 where a tensor has no scale.
+    TensorrtDla,
     /// Pairs on inputs and results of linear operators of any size, as the CPU kernels of ONNX
     /// Runtime want them.
     OnnxruntimeCpu,

@@ -4,18 +4,23 @@
 use lapidary::engine::TractEngine;
 use lapidary::ir::{DType, Model};
 use lapidary::precision::{PrecisionOptions, convert};
-use lapidary::quantize::{QuantizeOptions, quantize};
+use lapidary::quantize::{Profile, QuantizeOptions, quantize};
 use lapidary::{data, pass};
 
 use super::model;
 
 /// Simplified and quantized on random numbers.
 fn quantized(text: &str) -> Model {
+    quantized_for(text, Profile::Tensorrt)
+}
+
+fn quantized_for(text: &str, profile: Profile) -> Model {
     let mut m = model(text);
     pass::simplify(&mut m, &mut pass::Cx::default()).unwrap();
     let options = data::DataOptions { random: Some(2), ..Default::default() };
     let source = data::open(&options, &m, 0).unwrap();
-    quantize(&mut m, &QuantizeOptions::default(), &TractEngine, source.as_ref(), &|_| {}).unwrap();
+    let options = QuantizeOptions { profile, ..Default::default() };
+    quantize(&mut m, &options, &TractEngine, source.as_ref(), &|_| {}).unwrap();
     m
 }
 
@@ -198,20 +203,32 @@ fn layer_norm_behind_a_conv() {
     assert_eq!(sources(&m, "LayerNormalization"), [[DQ]]);
 }
 
+const GROUPED: &str = "g (float[1, 32, 8, 8] x, float[32, 32, 3, 3] w0, float[32, 1, 1, 1] w1) => (float[1, 32, 8, 8] y) {
+    a = Conv<pads = [1, 1, 1, 1]>(x, w0)
+    b = Conv<group = 32>(a, w1)
+    y = Mul(b, a)
+}";
+const VECTOR: &str =
+    "g (float[1, 64] x, float[64, 64] w0) => (float[1, 64] y) { y = MatMul(x, w0) }";
+
 #[test]
-fn small_grouped_convs_and_vectors_stay_float() {
-    let m = quantized(
-        "g (float[1, 32, 8, 8] x, float[32, 32, 3, 3] w0, float[32, 1, 1, 1] w1) => (float[1, 32, 8, 8] y) {
-            a = Conv<pads = [1, 1, 1, 1]>(x, w0)
-            b = Conv<group = 32>(a, w1)
-            y = Mul(b, a)
-        }",
-    );
+fn small_grouped_convs_and_vectors_stay_float_on_gpus() {
+    let m = quantized(GROUPED);
     let convs = sources(&m, "Conv");
     assert_eq!(convs[0], [DQ, DQ]);
     assert!(convs[1].iter().all(|s| s != DQ));
     none_quantized(&m, &["Mul"]);
-    let m =
-        quantized("g (float[1, 64] x, float[64, 64] w0) => (float[1, 64] y) { y = MatMul(x, w0) }");
-    none_quantized(&m, &["MatMul"]);
+    none_quantized(&quantized(VECTOR), &["MatMul"]);
+}
+
+#[test]
+fn small_grouped_convs_and_vectors_are_quantized_for_dlas() {
+    let m = quantized_for(GROUPED, Profile::TensorrtDla);
+    for op_type in ["Conv", "Mul"] {
+        all_quantized(&m, op_type);
+        same_in_float16(&m, &[op_type]);
+    }
+    let m = quantized_for(VECTOR, Profile::TensorrtDla);
+    all_quantized(&m, "MatMul");
+    same_in_float16(&m, &["MatMul"]);
 }

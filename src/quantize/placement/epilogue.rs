@@ -2,7 +2,8 @@
 //!
 //! TensorRT takes the type of a kernel's result from the QuantizeLinear of whoever reads it, so
 //! nothing is placed behind a linear op or in front of what fuses with it. For ONNX Runtime's CPU
-//! provider, which makes an integer kernel only where the result is quantized as well, N1 is off.
+//! provider, which makes an integer kernel only where the result is quantized as well, and for a DLA,
+//! N1 is off.
 
 use super::walk::{is_activation, may_be_f32, other_than_constant};
 use super::{Plan, Rules};

@@ -21,10 +21,12 @@ pub struct Rule {
 pub enum On {
     /// In every profile.
     Everywhere,
-    /// In profile `tensorrt`.
+    /// In profiles `tensorrt` and `tensorrt-dla`.
     Tensorrt,
-    /// In every profile but `onnxruntime-cpu`.
-    NotOnCpu,
+    /// In profile `tensorrt`: it spares what a GPU is faster at in float.
+    Gpu,
+    /// Where results of linear ops need no scale: in profiles `tensorrt` and `minimal`.
+    FusedResults,
     /// Nowhere: on request.
     Request,
 }
@@ -34,8 +36,9 @@ impl On {
     pub fn holds(self, profile: Profile) -> bool {
         match self {
             On::Everywhere => true,
-            On::Tensorrt => profile == Profile::Tensorrt,
-            On::NotOnCpu => profile != Profile::OnnxruntimeCpu,
+            On::Tensorrt => matches!(profile, Profile::Tensorrt | Profile::TensorrtDla),
+            On::Gpu => profile == Profile::Tensorrt,
+            On::FusedResults => matches!(profile, Profile::Tensorrt | Profile::Minimal),
             On::Request => false,
         }
     }
@@ -44,8 +47,9 @@ impl On {
     pub fn name(self) -> &'static str {
         match self {
             On::Everywhere => "always",
-            On::Tensorrt => "`tensorrt`",
-            On::NotOnCpu => "`tensorrt`, `minimal`",
+            On::Tensorrt => "`tensorrt`, `tensorrt-dla`",
+            On::Gpu => "`tensorrt`",
+            On::FusedResults => "`tensorrt`, `minimal`",
             On::Request => "on request",
         }
     }
@@ -90,13 +94,13 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         "W6",
-        On::Tensorrt,
+        On::Gpu,
         "depthwise Conv only with channels in eights and a kernel of 3 or more",
         "every depthwise Conv is quantized",
     ),
     rule(
         "W7",
-        On::Tensorrt,
+        On::Gpu,
         "what is too small to gain stays float: few channels, a matrix times one vector; FP8: a wide kernel on few channels",
         "ops of any size are quantized",
     ),
@@ -114,7 +118,7 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         "N1",
-        On::NotOnCpu,
+        On::FusedResults,
         "no pair behind a linear op for its own sake",
         "results of linear ops get pairs, behind Relu or Clip where one follows",
     ),

@@ -134,7 +134,7 @@ pub(super) fn quantize(
     report.weighted_ops = decisions.iter().filter(|d| d.weighted || d.quantized).count();
     report.ops = decisions;
     report.bytes_after = cost::constant_bytes(&m.graph);
-    if block.is_some_and(|b| b < 64) && o.profile == Profile::Tensorrt {
+    if block.is_some_and(|b| b < 64) && o.profile != Profile::OnnxruntimeCpu {
         report.warnings.push("TensorRT documents blocks of 64 and 128 only".into());
     }
     super::finish(m, o, report, &before)
