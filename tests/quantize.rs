@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "quantize/cpu.rs"]
+mod cpu;
 #[path = "quantize/half.rs"]
 mod half;
 #[path = "quantize/linter.rs"]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::grid::Codes;
 use super::observe::{Counts, Histogram};
 
 /// How the clipping threshold of a tensor is chosen.
@@ -40,17 +41,22 @@ pub struct Threshold {
 /// Levels of the positive half of INT8, zero included.
 const LEVELS: usize = 128;
 
-/// Chooses the threshold of a tensor. `percentile` is in percent.
-pub fn choose(h: &Histogram, method: Method, percentile: f64) -> Threshold {
+/// Chooses the threshold of a tensor of these codes. `percentile` is in percent.
+pub fn choose(h: &Histogram, method: Method, percentile: f64, codes: Codes) -> Threshold {
     let single = |method| {
         let amax = match method {
             Method::Percentile => percentile_threshold(h, percentile),
             Method::Entropy => entropy_threshold(h),
-            Method::Mse => mse_threshold(h),
+            Method::Mse => mse_threshold(h, codes),
             Method::Minmax | Method::MovingAverage | Method::Auto => h.amax(),
         };
         let amax = if amax > 0.0 { amax } else { h.amax() };
-        Threshold { amax, method, mse: expected_mse(h, amax), clipped: clipped_share(h, amax) }
+        Threshold {
+            amax,
+            method,
+            mse: expected_mse(h, amax, codes),
+            clipped: clipped_share(h, amax),
+        }
     };
     if method != Method::Auto {
         return single(method);
@@ -171,10 +177,10 @@ fn first_bin(level: usize, i: usize) -> usize {
 
 /// The threshold of least [`expected_mse`]: one bin edge in `n / 256` is tried on bins four times as
 /// wide, then fewer and fewer around the best on all.
-pub fn mse_threshold(h: &Histogram) -> f32 {
+pub fn mse_threshold(h: &Histogram, codes: Codes) -> f32 {
     let at = |i: usize| ((i as f64 * h.width()) as f32).min(h.amax());
     let best_of = |counts: &Counts, width: f64, edges: &mut dyn Iterator<Item = usize>| {
-        let scored = edges.map(|i| (squared_error(counts, width, at(i)), i));
+        let scored = edges.map(|i| (squared_error(counts, width, at(i), codes), i));
         scored.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(h.bins(), |s| s.1)
     };
     const WIDER: usize = 4;
@@ -192,23 +198,24 @@ pub fn mse_threshold(h: &Histogram) -> f32 {
     at(best)
 }
 
-/// Expected squared error of rounding to multiples of `amax / 127` and clipping at `amax`, elements
-/// being spread evenly inside a bin.
-pub fn expected_mse(h: &Histogram, amax: f32) -> f64 {
-    squared_error(h.weighted(), h.width(), amax)
+/// Expected squared error of rounding to the codes and clipping at `amax`, elements being spread evenly
+/// inside a bin.
+pub fn expected_mse(h: &Histogram, amax: f32, codes: Codes) -> f64 {
+    squared_error(h.weighted(), h.width(), amax, codes)
 }
 
-fn squared_error(counts: &Counts, width: f64, amax: f32) -> f64 {
-    let step = f64::from(amax) / 127.0;
+fn squared_error(counts: &Counts, width: f64, amax: f32, codes: Codes) -> f64 {
+    let step = codes.step(amax);
     let total = counts.total() as f64;
     if total == 0.0 || step <= 0.0 || width <= 0.0 {
         return 0.0;
     }
     let (per_step, whole) = (1.0 / step, step.powi(3) / 12.0);
+    let last = (f64::from(amax) * per_step).round();
     // Integral of the squared error over [0, x].
     let error = |x: f64| {
         // The nearest level: the cast cuts off what is behind the point.
-        let level = f64::from((x * per_step + 0.5).min(127.0) as i32);
+        let level = f64::from((x * per_step + 0.5).min(last) as i32);
         let rest = x - level * step;
         level * whole + rest * rest * rest / 3.0
     };

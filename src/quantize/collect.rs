@@ -211,7 +211,7 @@ impl Observed {
 
     /// What was seen of the channels of a value, if it has `n`.
     pub(super) fn by_channel(&self, v: ValueId, n: usize) -> Option<&ChannelStats> {
-        self.0.get(&v).map(|s| &s.by_channel).filter(|s| s.amax.len() == n)
+        self.0.get(&v).map(|s| &s.by_channel).filter(|s| s.len() == n)
     }
 
     /// Takes in what was seen of other samples.

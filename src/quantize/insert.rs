@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::grid::Grid;
 use super::options::QuantizeOptions;
 use super::payload::Payload;
 use super::placement::{Plan, WeightSite};
@@ -76,18 +77,19 @@ pub(super) fn for_each_row(
     }
 }
 
-/// Inserts a pair for every planned activation, of the scale of its [`Grid`], and stores the planned weights. Returns how many weights it stored.
+/// Inserts a pair for every planned activation, of the scale of its [`Grid`], and stores the planned
+/// weights. Returns how many weights it stored.
 pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOptions) -> usize {
-    let amax = c.amax();
     let mut zeros = Zeros::default();
+    let mut grids: BTreeMap<(OpId, usize), Grid> = BTreeMap::new();
     for (&value, readers) in &plan.pairs {
-        let amax = amax.get(&value).copied().unwrap_or(0.0);
-        let grid = Grid::new(amax, o.payload, plan.unsigned.contains(&value));
+        let grid = c.grid(value, o.payload);
+        grids.extend(readers.keys().map(|reader| (*reader, grid)));
         let mut shared = None;
         for &(op, slot) in readers.keys() {
             let dequantized = match shared.filter(|_| !plan.dedicated) {
                 Some(v) => v,
-                None => insert_pair(g, value, grid, o.payload, &mut zeros),
+                None => insert_pair(g, value, grid, &mut zeros),
             };
             shared = Some(dequantized);
             g.set_operand(op, slot, Some(dequantized));
@@ -105,6 +107,9 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
         if let Some(v) = made {
             stored.insert(key, v);
             g.set_operand(site.op, site.slot, Some(v));
+            if let Some(grid) = grids.get(&(site.op, 0)).filter(|_| plan.uint8) {
+                store_gemm_bias(g, site.op, v, grid.scale);
+            }
         }
     }
     g.remove_dead(plan.weights.iter().map(|s| s.value).collect());
@@ -113,55 +118,30 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
 
 /// Zero points: one constant for all of a length, since files of small models are full of them.
 #[derive(Default)]
-pub(super) struct Zeros(BTreeMap<(Option<usize>, i8), ValueId>);
+pub(super) struct Zeros(BTreeMap<(Option<usize>, i16, DType), ValueId>);
 
 impl Zeros {
     /// `n` of them, or a scalar.
-    fn of(&mut self, g: &mut Graph, payload: Payload, n: Option<usize>, code: i8) -> ValueId {
-        let tensor = || payload.zeros(n, code);
-        *self.0.entry((n, code)).or_insert_with(|| g.add_const("zero_point", tensor()))
-    }
-}
-
-/// What the codes of an activation stand for: `(code - zero_point) * scale`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Grid {
-    /// The step.
-    pub scale: f32,
-    /// The code of zero.
-    pub zero_point: i8,
-}
-
-impl Grid {
-    /// The grid of an activation with this largest magnitude, which is never negative if `unsigned`;
-    /// that of a magnitude of 1 for one that was always zero.
-    pub fn new(amax: f32, payload: Payload, unsigned: bool) -> Grid {
-        let (levels, zero_point) = match unsigned && payload == Payload::Int8 {
-            true => (255.0, i8::MIN),
-            false => (payload.largest(), 0),
+    fn of(&mut self, g: &mut Graph, dtype: DType, n: Option<usize>, code: i16) -> ValueId {
+        let tensor = || {
+            let (dims, codes) = (n.map_or(vec![], |n| vec![n]), vec![code as u8; n.unwrap_or(1)]);
+            Tensor::new(dtype, dims, codes.into()).expect("invariant: codes fill the dims")
         };
-        let scale = if amax > 0.0 { (amax / levels).max(MIN_SCALE) } else { 1.0 / levels };
-        Grid { scale, zero_point }
+        *self.0.entry((n, code, dtype)).or_insert_with(|| g.add_const("zero_point", tensor()))
     }
 }
 
 /// `value -> QuantizeLinear -> DequantizeLinear`, per tensor; returns the result. The nodes go without a
 /// name: their results tell what they belong to.
-fn insert_pair(
-    g: &mut Graph,
-    value: ValueId,
-    grid: Grid,
-    payload: Payload,
-    zeros: &mut Zeros,
-) -> ValueId {
+fn insert_pair(g: &mut Graph, value: ValueId, grid: Grid, zeros: &mut Zeros) -> ValueId {
     let name = g.value(value).name().to_owned();
     let anchor = g.producer_op(value).or_else(|| g.uses(value).first().map(|u| u.0));
     let ty = g.value(value).ty.clone();
     let scale = g.add_const(&format!("{name}_s"), Tensor::scalar(grid.scale));
-    let zero = zeros.of(g, payload, None, grid.zero_point);
+    let zero = zeros.of(g, grid.dtype, None, grid.zero_point);
     let shape = g.value(value).shape().cloned();
-    let int8 = Some(Type::tensor(payload.dtype(), shape));
-    let quantized = g.add_value(Value::new(format!("{name}_q"), int8));
+    let coded = Some(Type::tensor(grid.dtype, shape));
+    let quantized = g.add_value(Value::new(format!("{name}_q"), coded));
     let result = g.add_value(Value::new(format!("{name}_dq"), ty));
     let op = |t: &str| Op::new(t).with("axis", 0i64);
     let scales = [Some(scale), Some(zero)];
@@ -217,6 +197,35 @@ fn float_weight(
     Some(result)
 }
 
+/// The bias of a Gemm as INT32 behind DequantizeLinear, in the steps of the products of its input's
+/// and its weight's codes: only then ONNX Runtime makes an integer kernel of it. (For Conv it does so
+/// itself.) The bias stays as it is where a code would not fit.
+fn store_gemm_bias(g: &mut Graph, op: OpId, weight: ValueId, step: f32) -> Option<()> {
+    let plain = |name: &str| g.op(op).float_or(name, 1.0) == 1.0;
+    (g.op(op).is("Gemm") && plain("alpha") && plain("beta")).then_some(())?;
+    let old = g.operand(op, 2)?;
+    let bias = g.const_tensor(old).filter(|t| t.rank() == 1 && !g.is_output(old))?.to_f32()?;
+    let scales = g.const_operand(g.producer_op(weight)?, 1)?.to_f32()?;
+    let scale = |i: usize| scales.get(if scales.len() == 1 { 0 } else { i }).map(|s| s * step);
+    let steps: Vec<f32> = (0..bias.len()).map(scale).collect::<Option<_>>()?;
+    let codes: Vec<f64> =
+        bias.iter().zip(&steps).map(|(b, s)| (f64::from(*b) / f64::from(*s)).round()).collect();
+    let fits = codes.iter().all(|c| c.abs() < f64::from(1 << 30));
+    let wide = steps.iter().all(|s| *s >= f32::MIN_POSITIVE);
+    (fits && wide).then_some(())?;
+    let codes: Vec<i32> = codes.into_iter().map(|c| c as i32).collect();
+    let name = g.value(old).name().to_owned();
+    let stored = g.add_const(&format!("{name}_q"), Tensor::vector(&codes));
+    let scale = g.add_const(&format!("{name}_s"), Tensor::vector(&steps));
+    let ty = g.value(old).ty.clone();
+    let result = g.add_value(Value::new(format!("{name}_dq"), ty));
+    let dequantize = Op::new("DequantizeLinear").with("axis", 0i64);
+    g.add_op(dequantize, &[Some(stored), Some(scale)], &[Some(result)], Some(op));
+    g.set_operand(op, 2, Some(result));
+    g.remove_dead(vec![old]);
+    Some(())
+}
+
 /// `max |w| / largest code`, for each channel or for all.
 fn weight_scales(data: &[f32], dims: &[usize], axis: Option<usize>, payload: Payload) -> Vec<f32> {
     let (channels, inner) = channel_layout(dims, axis);
@@ -241,7 +250,7 @@ fn dequantize_weight(
         None => (Tensor::scalar(scales[0]), None),
     };
     let scale = g.add_const(&format!("{name}_s"), scale);
-    let zero = zeros.of(g, payload, zero, 0);
+    let zero = zeros.of(g, payload.dtype(), zero, 0);
     let dims = tensor.dims().iter().map(|&d| d.into()).collect();
     let ty = Some(Type::tensor(DType::F32, Some(dims)));
     let result = g.add_value(Value::new(format!("{name}_dq"), ty));
@@ -283,8 +292,5 @@ mod tests {
         let w = QuantizedWeight::new(&[0.0, 0.0, 1.0, -1.0], &[2, 2], Some(0));
         assert_eq!(w.scales, [MIN_SCALE, 1.0 / 127.0]);
         assert_eq!(w.codes, [0, 0, 127, -127]);
-        assert!(Grid::new(0.0, Payload::Int8, false).scale > 0.0);
-        let grid = Grid { scale: 2.0, zero_point: -128 };
-        assert_eq!(Grid::new(510.0, Payload::Int8, true), grid);
     }
 }

@@ -13,6 +13,7 @@ mod collect;
 mod cost;
 mod dynamic;
 mod error;
+pub mod grid;
 pub mod insert;
 pub mod inverse;
 pub mod observe;
@@ -174,7 +175,7 @@ fn quantize_new(
             let run = (*engine, *data, *progress);
             calibrate_and_round(m, &plan, &own, run, trials, &mut report)?
         }
-        Calibration::Known(ranges) => known(&m.graph, &plan, ranges)?,
+        Calibration::Known(ranges) => known(&m.graph, &plan, o.payload, ranges)?,
     };
     fill_tensors(&mut report, &m.graph, &plan, &calibrated, o.payload)?;
     if !own.no_bias_correction && o.payload == Payload::Int8 {
@@ -346,7 +347,7 @@ fn fill_tensors(
         }
         let shared = plan.scale_groups.iter().find(|s| s.contains(v)).map_or(1, Vec::len);
         let coarse = c.histograms.get(v);
-        let grid = insert::Grid::new(t.amax, payload, plan.unsigned.contains(v));
+        let grid = c.grid(*v, payload);
         let histogram = |x: f64| coarse.map(|_| x);
         report.tensors.push(TensorReport {
             name,

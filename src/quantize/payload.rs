@@ -41,12 +41,6 @@ impl Payload {
         }
     }
 
-    /// Zero points of this code for `n` scales; `None` for a scalar.
-    pub fn zeros(self, n: Option<usize>, code: i8) -> Tensor {
-        let dims = n.map_or(vec![], |n| vec![n]);
-        self.tensor(dims, vec![code.cast_unsigned(); n.unwrap_or(1)])
-    }
-
     /// A tensor of these codes, a byte each.
     ///
     /// # Panics

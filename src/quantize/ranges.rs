@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use super::calibrate::{self, Method, Threshold};
 use super::collect::{Observed, Stats, Taps, Wanted, observe};
+use super::grid::{self, Codes, Grid};
+use super::payload::Payload;
 use super::placement::Plan;
 use super::recorder::Recorder;
 use super::{QuantizeError, QuantizeOptions, sensitivity};
@@ -20,6 +22,8 @@ const SHOWN_BINS: usize = 128;
 pub(super) struct Calibrated {
     pub stats: BTreeMap<ValueId, Stats>,
     pub thresholds: BTreeMap<ValueId, Threshold>,
+    /// How the activations are coded.
+    pub codes: BTreeMap<ValueId, Codes>,
     /// Upper end and counts in wide bins.
     pub histograms: BTreeMap<ValueId, (f32, Vec<u64>)>,
     /// For weights that lie on their grid already, the scales.
@@ -27,9 +31,10 @@ pub(super) struct Calibrated {
 }
 
 impl Calibrated {
-    /// The largest magnitude of each activation that is not clipped.
-    pub fn amax(&self) -> BTreeMap<ValueId, f32> {
-        self.thresholds.iter().map(|(v, t)| (*v, t.amax)).collect()
+    /// The grid of an activation.
+    pub fn grid(&self, v: ValueId, payload: Payload) -> Grid {
+        let codes = self.codes.get(&v).copied().unwrap_or(Codes::Symmetric(payload));
+        codes.grid(self.thresholds.get(&v).map_or(0.0, |t| t.amax))
     }
 }
 
@@ -82,6 +87,7 @@ pub(super) fn choose(g: &Graph, plan: &Plan, o: &QuantizeOptions, seen: &Observe
         amax.extend(group.iter().map(|v| (*v, all)));
     }
     let as_seen = |amax: f32| Threshold { amax, method, mse: 0.0, clipped: 0.0 };
+    let codes = grid::codes(plan, o.payload, &|v| Some(&seen.0.get(&v)?.stats.range));
     let mut thresholds: BTreeMap<ValueId, Threshold> =
         amax.iter().map(|(v, a)| (*v, as_seen(*a))).collect();
     let mut coarse = BTreeMap::new();
@@ -93,7 +99,7 @@ pub(super) fn choose(g: &Graph, plan: &Plan, o: &QuantizeOptions, seen: &Observe
             let group = group.map_or(std::slice::from_ref(v), Vec::as_slice);
             let h = shared(seen, group, &s.recorder).histogram();
             let method = method_for(g, group, o.range_method());
-            (*v, calibrate::choose(&h, method, o.percentile), h.coarse(SHOWN_BINS))
+            (*v, calibrate::choose(&h, method, o.percentile, codes[v]), h.coarse(SHOWN_BINS))
         });
         for (v, threshold, shown) in chosen.collect::<Vec<_>>() {
             thresholds.insert(v, threshold);
@@ -103,7 +109,7 @@ pub(super) fn choose(g: &Graph, plan: &Plan, o: &QuantizeOptions, seen: &Observe
     for (v, amax) in &plan.fixed {
         thresholds.insert(*v, as_seen(*amax));
     }
-    Calibrated { stats, thresholds, histograms: coarse, weight_scales: BTreeMap::new() }
+    Calibrated { stats, thresholds, codes, histograms: coarse, weight_scales: BTreeMap::new() }
 }
 
 /// A graph input, and what shares its scale, keeps its whole range under [`Method::Auto`]: images have bounds, and what is
@@ -137,6 +143,7 @@ pub(super) fn tapped(g: &Graph, plan: &Plan) -> BTreeMap<ValueId, Wanted> {
 pub(super) fn known(
     g: &Graph,
     plan: &Plan,
+    payload: Payload,
     ranges: &BTreeMap<String, f32>,
 ) -> Result<Calibrated, QuantizeError> {
     let mut thresholds = BTreeMap::new();
@@ -164,5 +171,6 @@ pub(super) fn known(
             }
         }
     }
-    Ok(Calibrated { thresholds, ..Calibrated::default() })
+    let codes = grid::codes(plan, payload, &|_| None);
+    Ok(Calibrated { thresholds, codes, ..Calibrated::default() })
 }

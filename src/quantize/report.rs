@@ -14,8 +14,8 @@ pub struct TensorReport {
     pub name: String,
     /// Scale of its pair.
     pub scale: f32,
-    /// Its zero point: 0, or for the CPU profile −128 where the tensor is never negative.
-    pub zero_point: i8,
+    /// Its zero point: 0 for INT8 and FP8; for the CPU profile, UINT8, what the range makes it.
+    pub zero_point: i16,
     /// Largest magnitude that is not clipped.
     pub amax: f32,
     /// The method that chose it.

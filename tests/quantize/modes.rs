@@ -13,7 +13,7 @@ use lapidary::target::{Severity, check};
 use super::model;
 
 /// Seeded samples for the input `x`, channels of different strength that follow a common factor.
-struct Rows(Vec<usize>);
+pub(super) struct Rows(pub(super) Vec<usize>);
 
 impl Source for Rows {
     fn len(&self) -> usize {
@@ -36,18 +36,18 @@ impl Source for Rows {
     }
 }
 
-const LINEAR: &str =
+pub(super) const LINEAR: &str =
     "g (float[8, 64] x, float[64, 64] w0, float[32, 64] w1, float[32] wb) => (float[8, 32] y) {
     a = MatMul(x, w0)
     b = Relu(a)
     y = Gemm<transB = 1>(b, w1, wb)
 }";
 
-fn rows() -> Rows {
+pub(super) fn rows() -> Rows {
     Rows(vec![8, 64])
 }
 
-fn quantized(
+pub(super) fn quantized(
     text: &str,
     o: &QuantizeOptions,
     data: &Rows,
@@ -60,11 +60,11 @@ fn quantized(
     Ok((float, m, report))
 }
 
-fn ops(m: &Model) -> Vec<String> {
+pub(super) fn ops(m: &Model) -> Vec<String> {
     m.graph.order().into_iter().map(|op| m.graph.op(op).op_type.clone()).collect()
 }
 
-fn sqnr(a: &Model, b: &Model, data: &Rows) -> f64 {
+pub(super) fn sqnr(a: &Model, b: &Model, data: &Rows) -> f64 {
     let run = |m: &Model, i: usize| {
         let session = TractEngine.prepare(m, &[]).unwrap();
         session.run(&data.get(i).unwrap(), &mut |_, _| {}).unwrap()[0].to_f32().unwrap()
@@ -79,7 +79,7 @@ fn sqnr(a: &Model, b: &Model, data: &Rows) -> f64 {
     10.0 * (signal / noise).log10()
 }
 
-fn errors(m: &Model, target: &str) -> Vec<&'static str> {
+pub(super) fn errors(m: &Model, target: &str) -> Vec<&'static str> {
     let found = check(m, target.parse().unwrap());
     found.into_iter().filter(|f| f.severity == Severity::Error).map(|f| f.id).collect()
 }
@@ -375,45 +375,4 @@ fn moving_average_is_the_mean_of_the_maxima() {
     let mean = maxima.sum::<f32>() / 16.0;
     assert!((of(Method::MovingAverage) - mean).abs() < 1e-5);
     assert!(of(Method::Minmax) > mean);
-}
-
-#[test]
-fn c1_results_have_pairs_for_cpus() {
-    let o = QuantizeOptions { profile: Profile::OnnxruntimeCpu, ..QuantizeOptions::default() };
-    let text = "g (float[1, 16, 8, 8] x, float[16, 16, 3, 3] w0) => (float[1, 16, 3, 3] y) {
-        a = Conv(x, w0)
-        b = Relu(a)
-        c = Sigmoid(b)
-        y = MaxPool<kernel_shape = [4, 4]>(c)
-    }";
-    let data = Rows(vec![1, 16, 8, 8]);
-    let (_, m, _) = quantized(text, &o, &data).unwrap();
-    let count = |m: &Model| ops(m).iter().filter(|t| *t == "QuantizeLinear").count();
-    assert_eq!(count(&m), 2);
-    let (_, m, _) = quantized(text, &QuantizeOptions::default(), &data).unwrap();
-    assert_eq!(count(&m), 1);
-}
-
-#[test]
-fn c2_for_cpus_what_is_never_negative_uses_all_codes() {
-    let text = "g (float[1, 16, 8, 8] x, float[16, 16, 3, 3] w0, float[16, 16, 3, 3] w1)
-        => (float[1, 16, 4, 4] y) {
-        a = Conv(x, w0)
-        b = Relu(a)
-        y = Conv<pads = [0, 0, 0, 0]>(b, w1)
-    }";
-    let data = Rows(vec![1, 16, 8, 8]);
-    let zero_points = |m: &Model| -> Vec<i64> {
-        let g = &m.graph;
-        let quantize = g.order().into_iter().filter(|op| g.op(*op).is("QuantizeLinear"));
-        quantize.map(|op| g.const_operand(op, 2).unwrap().to_i64().unwrap()[0]).collect()
-    };
-    let cpu = QuantizeOptions { profile: Profile::OnnxruntimeCpu, ..QuantizeOptions::default() };
-    let (float, m, report) = quantized(text, &cpu, &data).unwrap();
-    assert_eq!(zero_points(&m), [0, -128]);
-    assert!(report.tensors.iter().any(|t| t.zero_point == -128));
-    let (_, symmetric, _) = quantized(text, &QuantizeOptions::default(), &data).unwrap();
-    assert!(zero_points(&symmetric).iter().all(|z| *z == 0));
-    assert!(sqnr(&float, &m, &data) > sqnr(&float, &symmetric, &data) - 1.0);
-    assert_eq!(errors(&m, "onnxruntime-cpu"), Vec::<&str>::new());
 }

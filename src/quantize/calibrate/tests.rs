@@ -1,4 +1,7 @@
 use super::*;
+use crate::quantize::Payload;
+
+const INT8: Codes = Codes::Symmetric(Payload::Int8);
 
 const BINS: usize = 2048;
 
@@ -124,7 +127,7 @@ fn percentiles_fall_into_the_bin_of_the_definition() {
 #[test]
 fn mse_threshold_is_as_good_as_the_published_search() {
     for (name, h, .., best) in references() {
-        let step = f64::from(mse_threshold(&h)) / 127.0;
+        let step = f64::from(mse_threshold(&h, INT8)) / 127.0;
         let at_centers: f64 = h
             .counts()
             .bins
@@ -145,27 +148,27 @@ fn expected_error_is_exact_where_it_can_be_computed() {
     // Uniform on [0, amax]: step^2 / 12 without clipping.
     let uniform = Histogram::of_bins(&vec![1000; BINS], 0);
     let step = 2048.0 / 127.0;
-    assert!((expected_mse(&uniform, 2048.0) - step * step / 12.0).abs() < 1e-9);
+    assert!((expected_mse(&uniform, 2048.0, INT8) - step * step / 12.0).abs() < 1e-9);
     // Clipping at half adds the integral of (x - amax/2)^2.
     let half: f64 = 1024.0;
     let want = 0.5 * (step / 2.0).powi(2) / 12.0 + half.powi(3) / 3.0 / 2048.0;
-    assert!((expected_mse(&uniform, 1024.0) - want).abs() < 1e-6);
+    assert!((expected_mse(&uniform, 1024.0, INT8) - want).abs() < 1e-6);
     // Exact zeros cost nothing.
     let mut zeros = vec![0; BINS];
     zeros[0] = 10;
-    assert_eq!(expected_mse(&Histogram::of_bins(&zeros, 10), 2048.0), 0.0);
+    assert_eq!(expected_mse(&Histogram::of_bins(&zeros, 10), 2048.0, INT8), 0.0);
 }
 
 #[test]
 fn auto_takes_the_least_error_and_no_method_leaves_the_range() {
     for (name, h, ..) in references() {
         let all = [Method::Minmax, Method::Percentile, Method::Entropy, Method::Mse];
-        let all = all.map(|m| choose(&h, m, 99.99));
-        let auto = choose(&h, Method::Auto, 99.99);
+        let all = all.map(|m| choose(&h, m, 99.99, INT8));
+        let auto = choose(&h, Method::Auto, 99.99, INT8);
         assert!(all.iter().all(|t| t.mse >= auto.mse), "{name}");
         assert!(all.iter().all(|t| t.amax > 0.0 && t.amax <= 2048.0), "{name}");
         assert!((0.0..=1.0).contains(&auto.clipped), "{name}");
     }
     let empty = Histogram::of_bins(&[0], 0);
-    assert_eq!(choose(&empty, Method::Auto, 99.99).amax, 1.0);
+    assert_eq!(choose(&empty, Method::Auto, 99.99, INT8).amax, 1.0);
 }

@@ -68,7 +68,8 @@ pub(super) fn plan_except(
 ) -> Result<Plan, QuantizeError> {
     let rules = Rules::of(o)?;
     let globs = veto::Globs::new(o)?;
-    let mut plan = Plan { dedicated: !rules.on("N14"), ..Plan::default() };
+    let uint8 = o.profile == Profile::OnnxruntimeCpu && o.payload == Payload::Int8;
+    let mut plan = Plan { dedicated: !rules.on("N14"), uint8, ..Plan::default() };
     plan.float.extend(g.ops().filter(|op| globs.excludes(g, *op)));
     if rules.on("T2") {
         plan.float.extend(spelled::interiors(g));
@@ -90,7 +91,7 @@ pub(super) fn plan_except(
         attention::apply(g, &mut plan, &rules, fp8);
     }
     plan.scale_groups = scales::groups(&plan);
-    if o.profile == Profile::OnnxruntimeCpu && o.payload == Payload::Int8 {
+    if plan.uint8 {
         plan.unsigned = unsigned::values(g, &plan);
     }
     Ok(plan)

@@ -50,7 +50,9 @@ pub struct Plan {
     pub others: Vec<Decision>,
     /// Sets of activations that share one scale; each has a pair.
     pub scale_groups: Vec<Vec<ValueId>>,
-    /// Activations that are never negative and get a zero point that makes use of it.
+    /// Activations are coded as UINT8, with zero points that fit their ranges.
+    pub uint8: bool,
+    /// Then, those that are never negative, whatever the data are.
     pub unsigned: BTreeSet<ValueId>,
     /// Activations whose largest magnitude is known without data.
     pub fixed: BTreeMap<ValueId, f32>,
@@ -114,6 +116,7 @@ impl Plan {
         Plan {
             pairs: pairs.filter(|(_, slots)| !slots.is_empty()).collect(),
             weights: self.weights.iter().filter(mine).copied().collect(),
+            uint8: self.uint8,
             unsigned: self.unsigned.clone(),
             ..Plan::default()
         }

@@ -120,7 +120,7 @@ pub static RULES: &[Rule] = &[
         "N1",
         On::FusedResults,
         "no pair behind a linear op for its own sake",
-        "results of linear ops get pairs, behind Relu or Clip where one follows",
+        "results of linear ops (`onnxruntime-cpu`: of convolutions) get pairs, behind Relu or Clip where one follows",
     ),
     rule(
         "N2",
@@ -144,7 +144,7 @@ pub static RULES: &[Rule] = &[
         "N5",
         On::Everywhere,
         "networks with LayerNorm: no pairs on residual streams",
-        "N3 and N4 apply there as well",
+        "N3 and N4 apply there as well, N1 on `onnxruntime-cpu`",
     ),
     rule(
         "N6",

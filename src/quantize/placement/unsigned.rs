@@ -1,16 +1,13 @@
-//! Activations that are never negative.
-//!
-//! TensorRT knows only scales around zero, which leaves half of the codes of such an activation unused.
-//! ONNX Runtime's kernels take any zero point, and its optimizer drops a Relu or Clip in front of a
-//! QuantizeLinear that clips at the same bound, which lets the op before it become an integer one. For
-//! that profile they get the zero point −128: twice as fine, and the bound of the Relu is the least code.
+//! Activations that are never negative, whatever the data are: where codes are UINT8, zero is their
+//! least code, ranges from a file included. ONNX Runtime's optimizer drops a Relu or Clip in front of a
+//! QuantizeLinear that clips at the same bound, which lets the op before it become an integer one.
 
 use std::collections::BTreeSet;
 
 use super::{Plan, walk};
 use crate::ir::{Graph, OpId, Tensor, ValueId};
 
-/// Values with pairs that are never negative, and nothing in their scale group is.
+/// Values with pairs that are never negative.
 pub(super) fn values(g: &Graph, plan: &Plan) -> BTreeSet<ValueId> {
     let mut never = BTreeSet::new();
     for op in g.order() {
@@ -20,13 +17,6 @@ pub(super) fn values(g: &Graph, plan: &Plan) -> BTreeSet<ValueId> {
         }
     }
     never.retain(|v| plan.pairs.contains_key(v));
-    for group in &plan.scale_groups {
-        if !group.iter().all(|v| never.contains(v)) {
-            group.iter().for_each(|v| {
-                never.remove(v);
-            });
-        }
-    }
     never
 }
 

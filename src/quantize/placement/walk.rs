@@ -219,6 +219,10 @@ pub(super) fn may_be_f32(g: &Graph, value: ValueId) -> bool {
 /// The graph normalizes rows as transformers do: by LayerNormalization and its kin, or by the ops
 /// that make it up (`x - mean(x)`, squared, averaged, under a root).
 pub(super) fn has_layer_norm(g: &Graph) -> bool {
+    g.ops().any(|op| is_norm(g, op) || (g.op(op).is("Sqrt") && is_deviation(g, op)))
+}
+
+fn is_norm(g: &Graph, op: OpId) -> bool {
     const NORMS: [&str; 6] = [
         "LayerNormalization",
         "RMSNormalization",
@@ -227,10 +231,13 @@ pub(super) fn has_layer_norm(g: &Graph) -> bool {
         "SkipSimplifiedLayerNormalization",
         "EmbedLayerNormalization",
     ];
-    g.ops().any(|op| {
-        let node = g.op(op);
-        NORMS.contains(&node.op_type.as_str()) || (node.is("Sqrt") && is_deviation(g, op))
-    })
+    NORMS.contains(&g.op(op).op_type.as_str())
+}
+
+/// The op normalizes rows of what it reads, or is the `x - mean(x)` that begins this.
+pub(super) fn normalizes_rows(g: &Graph, op: OpId) -> bool {
+    let mean = || Some(g.op(g.producer_op(g.operand(op, 1)?)?).is("ReduceMean"));
+    is_norm(g, op) || (g.op(op).is("Sub") && mean() == Some(true))
 }
 
 /// `sqrt(mean((x - mean(x))^2) [+ eps])`.

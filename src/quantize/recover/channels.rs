@@ -8,8 +8,10 @@ const FIXED_POINT: f64 = (1u64 << 32) as f64;
 /// What the channels of an activation were.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct ChannelStats {
-    /// Largest finite magnitude of each channel.
-    pub amax: Vec<f64>,
+    /// Least finite element of each channel, at most 0.
+    low: Vec<f64>,
+    /// Largest finite element of each channel, at least 0.
+    high: Vec<f64>,
     squares: Vec<i128>,
     count: u64,
 }
@@ -18,16 +20,18 @@ impl ChannelStats {
     pub(in super::super) fn observe(&mut self, data: &[f32], dims: &[usize], axis: usize) {
         let Some(&channels) = dims.get(axis) else { return };
         let inner: usize = dims[axis + 1..].iter().product();
-        if data.is_empty() || (!self.amax.is_empty() && self.amax.len() != channels) {
+        if data.is_empty() || ![0, channels].contains(&self.len()) {
             return;
         }
-        self.amax.resize(channels, 0.0);
+        self.low.resize(channels, 0.0);
+        self.high.resize(channels, 0.0);
         self.squares.resize(channels, 0);
         for (i, row) in data.chunks_exact(inner).enumerate() {
             let c = i % channels;
             let mut range = Range::default();
             range.observe(row);
-            self.amax[c] = self.amax[c].max(f64::from(range.amax()));
+            self.low[c] = self.low[c].min(f64::from(range.min));
+            self.high[c] = self.high[c].max(f64::from(range.max));
             let square = match range.nan + range.inf {
                 0 => sum(row, |x| x * x),
                 _ => row.iter().filter(|x| x.is_finite()).map(|x| f64::from(*x).powi(2)).sum(),
@@ -38,20 +42,32 @@ impl ChannelStats {
     }
 
     pub(in super::super) fn merge(&mut self, o: &ChannelStats) {
-        if self.amax.is_empty() {
+        if self.len() == 0 {
             return self.clone_from(o);
         }
-        self.amax.iter_mut().zip(&o.amax).for_each(|(a, b)| *a = a.max(*b));
+        self.low.iter_mut().zip(&o.low).for_each(|(a, b)| *a = a.min(*b));
+        self.high.iter_mut().zip(&o.high).for_each(|(a, b)| *a = a.max(*b));
         self.squares.iter_mut().zip(&o.squares).for_each(|(a, b)| *a += b);
         self.count += o.count;
     }
 
-    /// The magnitude up to which each channel shall be represented: calibration clips what lies far
-    /// beyond the others.
-    pub(super) fn reach(&self) -> Vec<f64> {
+    /// Number of channels.
+    pub(in super::super) fn len(&self) -> usize {
+        self.high.len()
+    }
+
+    /// Largest finite magnitude of each channel.
+    pub(super) fn amax(&self) -> Vec<f64> {
+        self.low.iter().zip(&self.high).map(|(low, high)| high.max(-low)).collect()
+    }
+
+    /// The ends between which each channel shall be represented, zero being between them: calibration
+    /// clips what lies far beyond the others.
+    pub(super) fn reach(&self) -> Vec<(f64, f64)> {
         const FAR: f64 = 8.0;
-        let far = |(a, m): (&f64, f64)| a.min(FAR * m.sqrt());
-        self.amax.iter().zip(self.mean_squares()).map(far).collect()
+        let far = self.mean_squares().into_iter().map(|m| FAR * m.sqrt());
+        let ends = self.low.iter().zip(&self.high).zip(far);
+        ends.map(|((low, high), far)| (low.max(-far), high.min(far))).collect()
     }
 
     /// Mean square of each channel.

@@ -7,13 +7,16 @@
 //! Xiao and others, arXiv 2211.10438). `s[c] = a[c]^alpha / w[c]^beta` with the largest magnitudes
 //! `a` of the channels and `w` of the columns; alpha and beta are searched for each space by the
 //! noise expected at the readers, relative to what they give:
-//! rounding activations adds `(range / 127)^2 / 12` to each element, rounding weights the like.
+//! rounding adds `step^2 / 12` to each element, the step being that of the codes that activations get
+//! (`grid`), and that of INT8 for each row of weights.
 //!
 //! A `Clip` from 0 to `m` is met as far as calibration has seen: a channel that reaches `m` keeps
 //! its factor, others grow to `m` at most, so that what `Clip` cuts off beyond is what the range of
 //! the scale cuts off too.
 
+use super::super::Payload;
 use super::super::collect::Observed;
+use super::super::grid::Codes;
 use super::super::insert::for_each_row;
 use super::super::placement::{Plan, linear};
 use super::space::{self, Edit, Space};
@@ -43,6 +46,8 @@ const MARGIN: f64 = 0.95;
 /// A set of factors that can be found.
 pub(super) struct Site {
     pub space: Space,
+    /// Activations are UINT8.
+    uint8: bool,
     /// Pairs inside, with the linear ops that read them and the number of other readers.
     pairs: Vec<(ValueId, Vec<Edit>, usize)>,
     /// No op takes the factors in: a Mul behind this value does.
@@ -77,7 +82,7 @@ pub(super) fn sites(g: &Graph, plan: &Plan, insert: bool) -> Vec<Site> {
             Ok(space) => {
                 let inside = space.values.keys().filter_map(|v| pair(g, plan, *v, &space));
                 let pairs = inside.collect();
-                sites.push(Site { pairs, space, insert_behind: None });
+                sites.push(Site { pairs, space, uint8: plan.uint8, insert_behind: None });
             }
             Err(_) if insert => sites.extend(alone(g, plan, v, axis)),
             Err(_) => {}
@@ -106,7 +111,8 @@ fn alone(g: &Graph, plan: &Plan, v: ValueId, axis: usize) -> Option<Site> {
         return None;
     }
     space.edits.extend(edits.iter().copied());
-    Some(Site { space, pairs: vec![(v, edits, 0)], insert_behind: Some(v) })
+    let pairs = vec![(v, edits, 0)];
+    Some(Site { space, uint8: plan.uint8, pairs, insert_behind: Some(v) })
 }
 
 /// What a linear op makes of the channels of its input.
@@ -159,20 +165,22 @@ impl Reader {
                 amax = amax.max(w * s);
                 power += mean_squares[from + i] / (s * s);
             }
-            from_weight += rounding(amax) * power * self.taps;
+            from_weight += rounding(amax / 127.0) * power * self.taps;
         }
         (activation * from_input + from_weight) / self.signal
     }
 }
 
-/// Mean square of the error of rounding to steps of `amax / 127`.
-fn rounding(amax: f64) -> f64 {
-    (amax / 127.0).powi(2) / 12.0
+/// Mean square of the error of rounding to steps.
+fn rounding(step: f64) -> f64 {
+    step.powi(2) / 12.0
 }
 
 /// One pair of a site with what is known of it.
 struct Activation {
-    amax: Vec<f64>,
+    /// Ends of each channel, zero between them.
+    ends: Vec<(f64, f64)>,
+    uint8: bool,
     mean_squares: Vec<f64>,
     readers: Vec<Reader>,
     others: usize,
@@ -189,7 +197,8 @@ pub(super) fn factors(g: &Graph, site: &Site, seen: &Observed) -> Option<(Vec<f6
         let readers: Option<Vec<Reader>> =
             edits.iter().map(|e| Reader::new(g, e, n, &mean_squares)).collect();
         tensors.push(Activation {
-            amax: s.reach(),
+            ends: s.reach(),
+            uint8: site.uint8,
             mean_squares,
             readers: readers?,
             others: *others,
@@ -216,8 +225,15 @@ pub(super) fn factors(g: &Graph, site: &Site, seen: &Observed) -> Option<(Vec<f6
 
 impl Activation {
     fn noise(&self, s: &[f64]) -> f64 {
-        let range = self.amax.iter().zip(s).fold(0.0f64, |m, (a, s)| m.max(a / s));
-        let step = rounding(range);
+        let ends = self.ends.iter().zip(s).map(|((low, high), s)| (low / s, high / s));
+        let wider = |all: (f64, f64), one: (f64, f64)| (all.0.min(one.0), all.1.max(one.1));
+        let (low, high) = ends.fold((0.0, 0.0), wider);
+        let (low, high) = (low as f32, high as f32);
+        let codes = match self.uint8 {
+            true => Codes::Uint8 { low, high },
+            false => Codes::Symmetric(Payload::Int8),
+        };
+        let step = rounding(codes.step(high.max(-low)));
         let linear: f64 = self.readers.iter().map(|r| r.noise(s, step, &self.mean_squares)).sum();
         let signal = self.mean_squares.iter().sum::<f64>().max(1e-30);
         let others = step * s.iter().map(|s| s * s).sum::<f64>() / signal;
@@ -230,7 +246,7 @@ fn bounds(s: &Space, seen: &Observed) -> Option<Vec<(f64, f64)>> {
     let free = if s.clips.is_empty() { f64::INFINITY } else { 1.0 };
     let mut bounds = vec![(0.0, free); s.channels];
     for (v, max) in &s.clips {
-        let amax = &seen.by_channel(*v, s.channels)?.amax;
+        let amax = seen.by_channel(*v, s.channels)?.amax();
         for ((low, _), a) in bounds.iter_mut().zip(amax) {
             *low = f64::max(*low, (a / (MARGIN * max)).min(1.0));
         }
@@ -242,9 +258,10 @@ fn bounds(s: &Space, seen: &Observed) -> Option<Vec<(f64, f64)>> {
 fn loudness(tensors: &[Activation], n: usize) -> Vec<f64> {
     let mut a = vec![SMALLEST; n];
     for t in tensors {
-        let top = t.amax.iter().copied().fold(0.0, f64::max);
+        let amax: Vec<f64> = t.ends.iter().map(|(low, high)| high.max(-low)).collect();
+        let top = amax.iter().copied().fold(0.0, f64::max);
         a.iter_mut()
-            .zip(&t.amax)
+            .zip(&amax)
             .for_each(|(a, x)| *a = a.max(if top > 0.0 { x / top } else { 0.0 }));
     }
     a
