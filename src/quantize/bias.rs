@@ -1,18 +1,19 @@
 //! Bias correction: rounding a weight shifts the mean of what the op computes; the bias takes the
-//! shift back.
+//! shift back. Other shifts of biases (`recover::absorb`) are written likewise.
 //!
 //! The shift of output channel `o` is `sum over c of (Wq - W)[o, c, …] * mean(x[c])`, the means
 //! taken over the calibration data. Biases stay float; an op without one gets one.
 
 use super::insert::QuantizedWeight;
 use super::placement::{Linear, WeightSite};
-use crate::ir::{Graph, OpId, Tensor, ValueId};
+use crate::ir::{DType, Graph, OpId, Tensor, ValueId};
 
 /// A bias to be written.
 pub(super) struct Correction {
     op: OpId,
     slot: usize,
     bias: Tensor,
+    /// Of the bias where it is a new one.
     name: String,
     old: Option<ValueId>,
 }
@@ -31,31 +32,46 @@ pub(super) fn correction(
     let rounded = QuantizedWeight::new(&data, dims, site.axis).dequantized(dims, site.axis);
     let error: Vec<f64> =
         rounded.iter().zip(&data).map(|(q, w)| f64::from(*q) - f64::from(*w)).collect();
-    let shift = match l.rule {
-        "W1" => conv_shift(&error, dims, g.op(l.op).int_or("group", 1), means)?,
-        "W3" => gemm_shift(g, l, &error, dims, means)?,
-        "W4" if l.weight_slot == 1 && dims.len() == 2 => matrix_shift(&error, dims, false, means)?,
-        _ => return None,
-    };
-    let (op, slot) = bias_slot(g, l)?;
+    lowered(g, l, &shift(g, l, &error, means)?)
+}
+
+/// What a linear op without a bias would give for inputs that are the same everywhere, one number for
+/// each channel, if these were its weights.
+pub(super) fn shift(g: &Graph, l: &Linear, weights: &[f64], inputs: &[f64]) -> Option<Vec<f64>> {
+    let dims = g.const_tensor(l.weight)?.dims();
+    match l.rule {
+        "W1" => conv_shift(weights, dims, g.op(l.op).int_or("group", 1), inputs),
+        "W3" => gemm_shift(g, l, weights, dims, inputs),
+        "W4" if l.weight_slot == 1 && dims.len() == 2 => matrix_shift(weights, dims, false, inputs),
+        _ => None,
+    }
+}
+
+/// The bias of a linear op made lower, channel by channel. `None` where it takes none, or scales it.
+pub(super) fn lowered(g: &Graph, l: &Linear, by: &[f64]) -> Option<Correction> {
+    let scales = ["alpha", "beta"].iter().any(|name| g.op(l.op).float_or(name, 1.0) != 1.0);
+    let (op, slot) = slot(g, l).filter(|_| l.rule != "W3" || !scales)?;
     let (old, dims, bias) = match g.operand(op, slot) {
-        None => (None, vec![shift.len()], vec![0.0; shift.len()]),
+        None => (None, vec![by.len()], vec![0.0; by.len()]),
         Some(b) => {
-            let t = g.const_tensor(b)?;
+            let t = g.const_tensor(b).filter(|t| t.dtype() == DType::F32)?;
             (Some(b), t.dims().to_vec(), t.to_f32()?)
         }
     };
     // The bias may be [n], or [1, ..., n] in an Add.
-    if bias.len() != shift.len() || dims.last() != Some(&shift.len()) {
+    if bias.len() != by.len() || dims.last() != Some(&by.len()) {
         return None;
     }
-    let bias: Vec<f32> = bias.iter().zip(&shift).map(|(b, s)| (f64::from(*b) - s) as f32).collect();
-    let name = g.value(old.unwrap_or(site.value)).name().to_owned() + "_corrected";
+    let bias: Vec<f32> = bias.iter().zip(by).map(|(b, s)| (f64::from(*b) - s) as f32).collect();
+    let name = match old {
+        Some(old) => g.value(old).name().to_owned(),
+        None => format!("{}_bias", g.value(l.weight).name()),
+    };
     Some(Correction { op, slot, bias: Tensor::of(&dims, &bias), name, old })
 }
 
 /// Where the bias of a linear op is: in its third slot, for MatMul in the Add behind it.
-fn bias_slot(g: &Graph, l: &Linear) -> Option<(OpId, usize)> {
+pub(super) fn slot(g: &Graph, l: &Linear) -> Option<(OpId, usize)> {
     if l.rule != "W4" {
         return Some((l.op, 2));
     }
@@ -115,6 +131,9 @@ fn matrix_shift(
 impl Correction {
     /// Writes the bias.
     pub(super) fn apply(self, g: &mut Graph) {
+        if let Some(old) = self.old.filter(|v| g.sole_use(*v).is_some()) {
+            return g.set_data(old, self.bias);
+        }
         let bias = g.add_const(&self.name, self.bias);
         g.set_operand(self.op, self.slot, Some(bias));
         g.remove_dead(self.old.into_iter().collect());

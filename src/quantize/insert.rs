@@ -7,6 +7,7 @@ use super::options::QuantizeOptions;
 use super::payload::Payload;
 use super::placement::{Plan, WeightSite};
 use super::ranges::Calibrated;
+use super::tables::{self, Tables};
 use crate::ir::{DType, Graph, Op, OpId, Tensor, Type, Value, ValueId};
 
 /// Smallest scale written: the smallest positive float16, so that a scale survives a later
@@ -96,7 +97,12 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
         }
     }
     let mut stored: BTreeMap<(ValueId, Option<usize>), ValueId> = BTreeMap::new();
+    let mut tables = Tables::new();
     for site in &plan.weights {
+        if plan.uint8 && g.op(site.op).is("Gather") {
+            tables::store(g, site, &mut tables);
+            continue;
+        }
         let key = (site.value, site.axis);
         let scales = c.weight_scales.get(&site.value).map(Vec::as_slice);
         let made = match stored.get(&key) {
@@ -113,7 +119,7 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
         }
     }
     g.remove_dead(plan.weights.iter().map(|s| s.value).collect());
-    stored.len()
+    stored.len() + tables.len()
 }
 
 /// Zero points: one constant for all of a length, since files of small models are full of them.

@@ -25,6 +25,7 @@ mod recorder;
 mod recover;
 mod report;
 mod sensitivity;
+mod tables;
 mod weight_only;
 
 use std::collections::BTreeMap;
@@ -187,9 +188,6 @@ fn quantize_new(
         cache::write(path, &by_name)?;
     }
     report.quantized_weights = insert::insert(&mut m.graph, &plan, &calibrated, o);
-    if o.embeddings && o.payload == Payload::Int8 {
-        report.quantized_weights += weight_only::embeddings(&mut m.graph, WeightType::Int8, None);
-    }
     report.bytes_after = cost::constant_bytes(&m.graph);
     let tables = cost::table_bytes(&m.graph);
     if tables > report.bytes_after / 4 {

@@ -137,7 +137,8 @@ pub struct QuantizeOptions {
     /// With --weights: how weights are rounded
     #[arg(long, value_enum, default_value_t = WeightAlgorithm::Rtn)]
     pub algorithm: WeightAlgorithm,
-    /// Store tables of embeddings in the type of the weights as well
+    /// Store tables of embeddings in the type of the weights as well; --profile onnxruntime-cpu does so
+    /// anyway, unless --rules +N12 says otherwise
     #[arg(long)]
     pub embeddings: bool,
 }

@@ -130,3 +130,60 @@ fn c5_back_to_float_and_on_to_tensorrt() {
     assert_eq!(errors(&there, "tensorrt"), Vec::<&str>::new());
     assert!(sqnr(&float, &there, &rows()) > 25.0);
 }
+
+#[test]
+fn c6_rows_of_tables_are_gathered_as_codes() {
+    let text = |rows: usize, last: &str| {
+        format!(
+            "g (float[1, 4, 32] x, float[{rows}, 32] wt, float[32, 32] w0, int64[1, 4] i) => (float[1, 4, 32] y)
+            {{
+                e = Gather(wt, i)
+                f = Add(e, x)
+                g = MatMul(f, w0)
+                {last}
+            }}"
+        )
+    };
+    let indices = |text: String| {
+        let mut m = model(&text);
+        let v = m.graph.find_value("i").unwrap();
+        m.graph.remove_input(v);
+        m.graph.set_data(v, lapidary::ir::Tensor::of(&[1, 4], &[3i64, 0, 2, 7]));
+        m
+    };
+    let data = Rows(vec![1, 4, 32]);
+    let gathered = |m: &Model| {
+        let g = &m.graph;
+        let types = |op| g.const_operand(op, 0).map(|t| t.dtype());
+        let gathers = g.order().into_iter().filter(|op| g.op(*op).is("Gather"));
+        gathers.filter_map(types).collect::<Vec<_>>()
+    };
+    let with = |text: String, o: &QuantizeOptions| {
+        let float = indices(text);
+        let mut m = float.clone();
+        let engine = &lapidary::engine::TractEngine;
+        lapidary::quantize::quantize(&mut m, o, engine, &data, &|_| {}).unwrap();
+        m.graph.check().unwrap();
+        (float, m)
+    };
+    let plain = |rows| text(rows, "y = Sigmoid(g)");
+    let (float, m) = with(plain(64), &cpu());
+    assert_eq!(gathered(&m), [DType::I8, DType::F32], "{:?}", ops(&m));
+    assert!(sqnr(&float, &m, &data) > 35.0);
+    assert_eq!(errors(&m, "onnxruntime-cpu"), Vec::<&str>::new());
+    let mut back = m;
+    strip(&mut back);
+    assert_eq!((gathered(&back), count(&back, "Cast")), (vec![DType::F32], 0));
+    assert!(sqnr(&float, &back, &data) > 35.0);
+    let float_rows = |m: &Model| gathered(m) == [DType::F32] && count(m, "Cast") == 0;
+    assert!(float_rows(&with(plain(8), &cpu()).1), "too small");
+    let tied = "t = Transpose<perm = [1, 0]>(wt) u = MatMul(g, t) v = ReduceSum<keepdims = 1>(u) y = Add(g, v)";
+    assert!(float_rows(&with(text(64, tied), &cpu()).1), "read by another op");
+    let keep = QuantizeOptions { rules: vec!["+N12".to_owned()], ..cpu() };
+    assert!(float_rows(&with(plain(64), &keep).1));
+    assert!(float_rows(&with(plain(64), &QuantizeOptions::default()).1));
+    let wanted = QuantizeOptions { embeddings: true, ..QuantizeOptions::default() };
+    let (_, m) = with(plain(64), &wanted);
+    assert_eq!((gathered(&m), count(&m, "DequantizeLinear")), (vec![], 3), "{:?}", ops(&m));
+    assert_eq!(errors(&m, "tensorrt"), Vec::<&str>::new());
+}

@@ -78,6 +78,52 @@ fn equalization_pays() {
     assert!(quantized(&chain(), IMAGE, &off).1.recovery.is_empty());
 }
 
+/// Two convolutions, with the second padded or not and something between, the first of a high bias.
+fn high_bias(pads: usize, middle: &str) -> Model {
+    let mut m = model(&format!(
+        "g (float[n, 16, 8, 8] x, float[32, 16, 3, 3] w0, float[32] wb, float[32, 32, {k}, {k}] w1)
+        => (float[n, 32, a, b] y) <float low = {{0.0}}, float high = {{9.0}}> {{
+            a = Conv(x, w0, wb)
+            {middle}
+            y = Conv<pads = [{pads}, {pads}, {pads}, {pads}]>(b, w1)
+        }}",
+        k = 2 * pads + 1
+    ));
+    let v = m.graph.find_value("wb").unwrap();
+    // The results of some channels lie far above zero, those of others are cut off.
+    let bias: Vec<f32> = (0..32).map(|c| if c % 4 == 0 { 0.0 } else { 30.0 }).collect();
+    m.graph.set_data(v, Tensor::vector(&bias));
+    m
+}
+
+#[test]
+fn high_biases_are_absorbed_where_nothing_pads() {
+    let step = |m: &Model, o: &QuantizeOptions| {
+        let (_, report) = quantized(m, IMAGE, o);
+        report.recovery.into_iter().find(|r| r.method == "absorb")
+    };
+    let fold = QuantizeOptions {
+        equalize: Equalize::Fold,
+        rounding: Rounding::Nearest,
+        ..QuantizeOptions::default()
+    };
+    let relu = high_bias(0, "b = Relu(a)");
+    let found = step(&relu, &fold).unwrap();
+    assert!(found.kept && found.sites == 1, "{found:?}");
+    assert!(found.sqnr_after > found.sqnr_before + 1.0, "{found:?}");
+    let off = QuantizeOptions { equalize: Equalize::Off, ..fold.clone() };
+    assert!(step(&relu, &off).is_none());
+    for (pads, middle) in [
+        (1, "b = Relu(a)"),
+        (0, "b = Sigmoid(a)"),
+        (0, "b = LeakyRelu(a)"),
+        (0, "s = Relu(a) t = Sigmoid(s) b = Add(s, t)"),
+        (0, "b = Clip(a, low, high)"), // All high channels go beyond it.
+    ] {
+        assert!(step(&high_bias(pads, middle), &fold).is_none(), "{pads} {middle}");
+    }
+}
+
 #[test]
 fn smoothing_adds_a_mul_before_a_matrix() {
     let mut m = model(

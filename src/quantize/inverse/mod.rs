@@ -2,7 +2,8 @@
 //!
 //! Q/DQ pairs, operators that compute on quantized data (QLinearConv and its kin, of the standard and
 //! of com.microsoft) and data movement between Q and DQ become float operators; weights and biases are
-//! dequantized; DynamicQuantizeLinear with MatMulInteger or ConvInteger becomes the float operator.
+//! dequantized; DynamicQuantizeLinear with MatMulInteger or ConvInteger becomes the float operator,
+//! tables of embeddings whose rows are dequantized as they are gathered become float ones.
 //! What is not understood stays as it is.
 
 mod constants;
@@ -12,6 +13,7 @@ mod operators;
 
 use std::collections::BTreeMap;
 
+use super::tables;
 use crate::ir::{Graph, Model, Op, OpId, Tensor, Type, Value, ValueId};
 use crate::ops::{self, Quant};
 use crate::pass::visit_graphs;
@@ -73,6 +75,7 @@ impl Strip<'_> {
                 t if known && t.starts_with("QLinear") || (t == "QGemm" && !standard) => {
                     self.compute(op)
                 }
+                "Mul" if standard => tables::restore(self.g, op).or_else(|| self.move_data(op)),
                 _ if standard => self.move_data(op),
                 _ => None,
             };

@@ -5,7 +5,7 @@
 
 use super::walk::may_be_f32;
 use super::{Decision, Plan, Rules, WeightSite, linear};
-use crate::ir::{DType, Graph, OpId, ValueId};
+use crate::ir::{DType, Graph, OpId, Slot, ValueId};
 
 /// What is known of such an op.
 struct Held {
@@ -16,6 +16,8 @@ struct Held {
     weights: Vec<(usize, Option<usize>)>,
     /// Why it stays float.
     why: &'static str,
+    /// How its weights are stored else.
+    stored: &'static str,
 }
 
 pub(super) fn apply(g: &Graph, rules: &Rules, plan: &mut Plan) {
@@ -26,13 +28,14 @@ pub(super) fn apply(g: &Graph, rules: &Rules, plan: &mut Plan) {
         let Some(held) = held(g, op) else { continue };
         // N11 keeps normalization in float whether it is on or not.
         let excluded = plan.float.contains(&op);
-        let quantized = !rules.on(held.rule) && held.rule != "N11" && !excluded;
+        let some = held.input.is_some() || !held.weights.is_empty();
+        let quantized = !rules.on(held.rule) && some && !excluded;
         if quantized {
             place(g, op, &held, plan);
         }
         let reason = match (excluded, quantized) {
             (true, _) => "excluded by pattern",
-            (_, true) => "weights in 8 bits on request",
+            (_, true) => held.stored,
             _ => held.why,
         };
         let op_type = g.op(op).full_type();
@@ -65,7 +68,9 @@ fn held(g: &Graph, op: OpId) -> Option<Held> {
         let matrix = |i: &usize| g.operand(op, *i).is_some_and(|v| is_matrix(g, v));
         slots.iter().copied().filter(matrix).map(|i| (i, axis)).collect()
     };
-    let held = |rule, input, weights, why| Some(Held { rule, input, weights, why });
+    let stored_as = "weights in 8 bits on request";
+    let held =
+        |rule, input, weights, why| Some(Held { rule, input, weights, why, stored: stored_as });
     match node.op_type.as_str() {
         "LSTM" | "GRU" | "RNN" => {
             held("W8", Some(0), stored(&[1, 2], None), "TensorRT has no INT8 recurrence")
@@ -83,9 +88,16 @@ fn held(g: &Graph, op: OpId) -> Option<Held> {
             held("N11", None, Vec::new(), "normalization computes in float")
         }
         "Gather" if node.int_or("axis", 0) == 0 => {
-            let table = stored(&[0], Some(0));
+            let mut table = stored(&[0], Some(0));
             (!table.is_empty()).then_some(())?;
-            held("N12", None, table, "a table of embeddings")
+            let why = match g.operand(op, 0) {
+                Some(v) if g.const_tensor(v)?.dims()[0] < ROWS => "a small table",
+                Some(v) if !only_gathered(g, v) => "a table that others read too",
+                _ => "a table of embeddings",
+            };
+            table.retain(|_| why == "a table of embeddings");
+            let stored = "a table of embeddings, one scale for each row";
+            Some(Held { rule: "N12", input: None, weights: table, why, stored })
         }
         "Add" | "Sub" | "Mul" | "Div" | "PRelu" => {
             let large = stored(&[0, 1], None);
@@ -94,6 +106,15 @@ fn held(g: &Graph, op: OpId) -> Option<Held> {
         }
         _ => None,
     }
+}
+
+/// Rows of a table that is worth storing in 8 bits.
+const ROWS: usize = 16;
+
+/// Nothing but Gathers of rows reads the table: it would have to be stored twice.
+fn only_gathered(g: &Graph, table: ValueId) -> bool {
+    let gathers = |op: OpId| g.op(op).is("Gather") && g.op(op).int_or("axis", 0) == 0;
+    g.uses(table).iter().all(|(op, slot)| *slot == Slot::Operand(0) && gathers(*op))
 }
 
 /// A stored float32 tensor with two dims beyond 1, as tables and matrices have.

@@ -2,6 +2,7 @@
 
 use super::super::QuantizeError;
 use super::super::options::{Profile, QuantizeOptions};
+use super::super::payload::Payload;
 
 /// A placement rule.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub enum On {
     Gpu,
     /// Where results of linear ops need no scale: in profiles `tensorrt` and `minimal`.
     FusedResults,
+    /// In every profile but `onnxruntime-cpu`.
+    NotOnCpu,
     /// Nowhere: on request.
     Request,
 }
@@ -39,6 +42,7 @@ impl On {
             On::Tensorrt => matches!(profile, Profile::Tensorrt | Profile::TensorrtDla),
             On::Gpu => profile == Profile::Tensorrt,
             On::FusedResults => matches!(profile, Profile::Tensorrt | Profile::Minimal),
+            On::NotOnCpu => profile != Profile::OnnxruntimeCpu,
             On::Request => false,
         }
     }
@@ -50,6 +54,7 @@ impl On {
             On::Tensorrt => "`tensorrt`, `tensorrt-dla`",
             On::Gpu => "`tensorrt`",
             On::FusedResults => "`tensorrt`, `minimal`",
+            On::NotOnCpu => "all but `onnxruntime-cpu`",
             On::Request => "on request",
         }
     }
@@ -182,7 +187,12 @@ pub static RULES: &[Rule] = &[
         "softmax, normalization and reductions stay float, but Conv → LayerNormalization gets a pair between",
         "no pair there either",
     ),
-    rule("N12", On::Everywhere, "tables of embeddings stay float", "they are stored by row"),
+    rule(
+        "N12",
+        On::NotOnCpu,
+        "tables of embeddings stay float",
+        "they are stored in 8 bits, one scale for each row (same as `--embeddings`)",
+    ),
     rule(
         "N13",
         On::Everywhere,
@@ -290,6 +300,8 @@ impl Rules {
     pub fn of(o: &QuantizeOptions) -> Result<Rules, QuantizeError> {
         let wanted = |r: &Rule| match r.id {
             "T4" if o.attention => true,
+            // The form that is fast on CPUs is one of INT8.
+            "N12" if o.embeddings || o.payload != Payload::Int8 => !o.embeddings,
             _ => r.on.holds(o.profile),
         };
         let mut off: Vec<&str> = RULES.iter().filter(|r| !wanted(r)).map(|r| r.id).collect();

@@ -8,10 +8,10 @@ const FIXED_POINT: f64 = (1u64 << 32) as f64;
 /// What the channels of an activation were.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct ChannelStats {
-    /// Least finite element of each channel, at most 0.
-    low: Vec<f64>,
-    /// Largest finite element of each channel, at least 0.
-    high: Vec<f64>,
+    /// Least finite element of each channel.
+    min: Vec<f64>,
+    /// Largest finite element of each channel.
+    max: Vec<f64>,
     squares: Vec<i128>,
     count: u64,
 }
@@ -23,15 +23,15 @@ impl ChannelStats {
         if data.is_empty() || ![0, channels].contains(&self.len()) {
             return;
         }
-        self.low.resize(channels, 0.0);
-        self.high.resize(channels, 0.0);
+        self.min.resize(channels, f64::INFINITY);
+        self.max.resize(channels, f64::NEG_INFINITY);
         self.squares.resize(channels, 0);
         for (i, row) in data.chunks_exact(inner).enumerate() {
             let c = i % channels;
             let mut range = Range::default();
             range.observe(row);
-            self.low[c] = self.low[c].min(f64::from(range.min));
-            self.high[c] = self.high[c].max(f64::from(range.max));
+            self.min[c] = self.min[c].min(f64::from(range.min));
+            self.max[c] = self.max[c].max(f64::from(range.max));
             let square = match range.nan + range.inf {
                 0 => sum(row, |x| x * x),
                 _ => row.iter().filter(|x| x.is_finite()).map(|x| f64::from(*x).powi(2)).sum(),
@@ -45,20 +45,25 @@ impl ChannelStats {
         if self.len() == 0 {
             return self.clone_from(o);
         }
-        self.low.iter_mut().zip(&o.low).for_each(|(a, b)| *a = a.min(*b));
-        self.high.iter_mut().zip(&o.high).for_each(|(a, b)| *a = a.max(*b));
+        self.min.iter_mut().zip(&o.min).for_each(|(a, b)| *a = a.min(*b));
+        self.max.iter_mut().zip(&o.max).for_each(|(a, b)| *a = a.max(*b));
         self.squares.iter_mut().zip(&o.squares).for_each(|(a, b)| *a += b);
         self.count += o.count;
     }
 
     /// Number of channels.
     pub(in super::super) fn len(&self) -> usize {
-        self.high.len()
+        self.max.len()
+    }
+
+    /// Least and largest finite element of each channel; the other way round where it had none.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.min.iter().copied().zip(self.max.iter().copied())
     }
 
     /// Largest finite magnitude of each channel.
     pub(super) fn amax(&self) -> Vec<f64> {
-        self.low.iter().zip(&self.high).map(|(low, high)| high.max(-low)).collect()
+        self.seen().map(|(min, max)| max.max(-min).max(0.0)).collect()
     }
 
     /// The ends between which each channel shall be represented, zero being between them: calibration
@@ -66,8 +71,8 @@ impl ChannelStats {
     pub(super) fn reach(&self) -> Vec<(f64, f64)> {
         const FAR: f64 = 8.0;
         let far = self.mean_squares().into_iter().map(|m| FAR * m.sqrt());
-        let ends = self.low.iter().zip(&self.high).zip(far);
-        ends.map(|((low, high), far)| (low.max(-far), high.min(far))).collect()
+        let ends = self.seen().map(|(min, max)| (min.min(0.0), max.max(0.0)));
+        ends.zip(far).map(|((low, high), far)| (low.max(-far), high.min(far))).collect()
     }
 
     /// Mean square of each channel.

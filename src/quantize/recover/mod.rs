@@ -1,6 +1,7 @@
 //! Accuracy recovery without training: rewrites of the float model that make it lose less when it
 //! is quantized. Each is tried on a few samples and kept if the SQNR of the outputs on others grows.
 
+mod absorb;
 mod channels;
 mod equalize;
 mod rounding;
@@ -100,6 +101,7 @@ pub(super) fn recover<'a>(
     for (method, insert) in wanted {
         run.equalize(method, *insert)?;
     }
+    run.absorb()?;
     let corrects = corrects(o) && run.correction_helps()?;
     Ok(Some(Trials { steps: run.steps, judge: run.judge, seen: run.seen, corrects }))
 }
@@ -111,13 +113,14 @@ fn sites(m: &Model, plan: &Plan, insert: bool) -> Vec<Site> {
     sites
 }
 
-/// The values that factors are found from, with the axes of their channels.
+/// The values that factors, and what biases absorb, are found from, with the axes of their channels.
 fn observed(m: &Model, plan: &Plan, inserts: &[bool]) -> BTreeMap<ValueId, usize> {
     let all = inserts.iter().flat_map(|insert| sites(m, plan, *insert));
-    all.flat_map(|s| s.observed().collect::<Vec<_>>()).collect()
+    let absorbed = absorb::sites(&m.graph, plan).into_iter().map(|s| s.before);
+    all.flat_map(|s| s.observed().collect::<Vec<_>>()).chain(absorbed).collect()
 }
 
-/// A model with factors at some sites.
+/// A model rewritten at some sites.
 struct Variant {
     model: Model,
     plan: Plan,
@@ -169,9 +172,28 @@ impl Run<'_, '_> {
             let better = |v: &Variant| best.as_ref().is_none_or(|b| v.after > b.after);
             best = variant.filter(better).or(best);
         }
-        let Some(Variant { model: new, plan: new_plan, changed, seen, after }) = best else {
-            return Ok(());
-        };
+        if let Some(variant) = best {
+            self.keep_if_better(method, variant, start);
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self) -> Result<(), QuantizeError> {
+        let start = Instant::now();
+        let mut model = self.m.clone();
+        let sites = absorb::sites(&model.graph, self.plan);
+        let absorbs = sites.iter().filter(|s| absorb::absorb(&mut model.graph, s, &self.seen));
+        let changed = absorbs.count();
+        if changed > 0 {
+            let variant = self.judged(model, changed, &[])?;
+            self.keep_if_better("absorb", variant, start);
+        }
+        Ok(())
+    }
+
+    /// Notes what a variant gains, and goes on with it if that is enough.
+    fn keep_if_better(&mut self, method: &'static str, variant: Variant, start: Instant) {
+        let Variant { model, plan, changed, seen, after } = variant;
         let kept = after > self.best + GAIN;
         self.steps.push(Recovery {
             method,
@@ -182,9 +204,8 @@ impl Run<'_, '_> {
             seconds: start.elapsed().as_secs_f64(),
         });
         if kept {
-            (*self.m, *self.plan, self.best, self.seen) = (new, new_plan, after, seen);
+            (*self.m, *self.plan, self.best, self.seen) = (model, plan, after, seen);
         }
-        Ok(())
     }
 
     /// The model with factors for these sites, judged; `None` when nothing is worth it. Where factors
@@ -202,12 +223,22 @@ impl Run<'_, '_> {
         if changed == 0 {
             return Ok(None);
         }
+        self.judged(model, changed, if later { &[true] } else { &[] }).map(Some)
+    }
+
+    /// A rewritten model, planned anew and judged; sites of factors that are tried later are observed.
+    fn judged(
+        &self,
+        mut model: Model,
+        changed: usize,
+        later: &[bool],
+    ) -> Result<Variant, QuantizeError> {
         let opset = model.default_opset();
         crate::pass::infer_graph(&mut model.graph, opset, &mut |_, _| {});
         let plan = plan(&model.graph, self.o)?;
-        let axes = if later { observed(&model, &plan, &[true]) } else { BTreeMap::new() };
+        let axes = observed(&model, &plan, later);
         let seen = self.judge.observe(&model, &plan, self.o, &axes)?;
         let after = self.judge.quantized(&model, &plan, self.o, &seen, corrects(self.o))?.sqnr_db;
-        Ok(Some(Variant { model, plan, changed, seen, after }))
+        Ok(Variant { model, plan, changed, seen, after })
     }
 }

@@ -141,7 +141,7 @@ fn keeps(g: &Graph, op: OpId, axis: usize) -> bool {
 }
 
 /// `[N, C, 1, …]` becomes `[N, C]`.
-fn drops_unit_axes(g: &Graph, op: OpId) -> bool {
+pub(super) fn drops_unit_axes(g: &Graph, op: OpId) -> bool {
     let shape = |v: Option<ValueId>| g.value(v?).shape().cloned();
     let (Some(x), Some(y)) = (shape(g.operand(op, 0)), shape(g.result(op, 0))) else {
         return false;

@@ -4,8 +4,11 @@
 
 use super::super::QuantizeOptions;
 use super::super::placement::plan;
+use super::super::ranges::observe_plan;
 use super::equalize::{Site, apply, sites};
-use crate::engine::{Engine, TractEngine};
+use super::{absorb, observed};
+use crate::data::{DataError, Source};
+use crate::engine::{Engine, Feeds, TractEngine};
 use crate::ir::{Model, Tensor};
 
 /// A model whose inputs named `w…` are constants of seeded random numbers.
@@ -113,4 +116,79 @@ fn what_does_not_commute_is_left_alone() {
     none("b = Softmax<axis = 1>(a)", y);
     none("b = Transpose<perm = [0, 1, 3, 2]>(a)", y);
     none("b = Relu(a)", &format!("{y}, float[1, 16, 8, 8] b"));
+}
+
+/// The sample that [`run`] feeds.
+struct One(&'static [usize]);
+
+impl Source for One {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn get(&self, _: usize) -> Result<Feeds, DataError> {
+        let mut random = fastrand::Rng::with_seed(3);
+        let data = (0..self.0.iter().product()).map(|_| random.f32() - 0.3);
+        Ok(vec![("x".to_owned(), Tensor::of(self.0, &data.collect::<Vec<f32>>()))])
+    }
+}
+
+/// Sites that absorbed something; the outputs stay on what was seen.
+fn absorbed(text: &str, dims: &'static [usize]) -> usize {
+    let mut float = model(text);
+    let bias = float.graph.find_value("wb").unwrap();
+    let n = float.graph.const_tensor(bias).unwrap().len();
+    let high: Vec<f32> = (0..n).map(|c| (c % 3) as f32 * 8.0).collect();
+    float.graph.set_data(bias, Tensor::vector(&high));
+    let o = QuantizeOptions::default();
+    let plan = plan(&float.graph, &o).unwrap();
+    let axes = observed(&float, &plan, &[]);
+    let seen = observe_plan(&float, &plan, &o, &axes, (&TractEngine, &One(dims), &|_| {})).unwrap();
+    let mut m = float.clone();
+    let sites = absorb::sites(&m.graph, &plan);
+    let count = sites.iter().filter(|s| absorb::absorb(&mut m.graph, s, &seen)).count();
+    m.graph.check().unwrap();
+    let (a, b) = (run(&float, dims), run(&m, dims));
+    let scale = a.iter().fold(1e-6f32, |s, x| s.max(x.abs()));
+    let worst = a.iter().zip(&b).fold(0f32, |s, (x, y)| s.max((x - y).abs()));
+    assert!(worst <= 1e-5 * scale, "{worst} of {scale}");
+    count
+}
+
+#[test]
+fn absorbing_a_bias_is_exact_on_what_was_seen() {
+    const IMAGE: &[usize] = &[1, 16, 8, 8];
+    let conv = |middle: &str| {
+        format!(
+            "g (float[1, 16, 8, 8] x, float[48, 16, 3, 3] w0, float[48] wb, float[48, 1, 3, 3] wd,
+            float[48] wc, float[32, 48, 1, 1] w1, float[32, 40] wm, float[40] wv) => (float[1, 40] y) {{
+                a = Conv<pads = [1, 1, 1, 1]>(x, w0, wb)
+                r = Relu(a)
+                {middle}
+                p = GlobalAveragePool(e)
+                q = Flatten(p)
+                y = Gemm(q, wm, wv)
+            }}"
+        )
+    };
+    assert_eq!(absorbed(&conv("e = Conv(r, w1)"), IMAGE), 1);
+    let pools = "d = Conv<group = 48>(r, wd, wc) m = MaxPool<kernel_shape = [2, 2]>(r)
+        f = Conv(m, w1) g = Conv(d, w1) h = GlobalMaxPool(f) i = GlobalMaxPool(g) e = Add(h, i)";
+    assert_eq!(absorbed(&conv(pools), IMAGE), 1);
+    let padded = "d = Conv<group = 48, pads = [1, 1, 1, 1]>(r, wd, wc) e = Conv(d, w1)";
+    assert_eq!(absorbed(&conv(padded), IMAGE), 0);
+    assert_eq!(absorbed(&conv("d = Mul(r, r) e = Conv(d, w1)"), IMAGE), 0);
+    let matrices =
+        "g (float[1, 8, 32] x, float[32, 64] w0, float[64] wb, float[64, 32] w1, float[32] wc)
+        => (float[1, 8, 32] y) {
+        a = MatMul(x, w0)
+        b = Add(a, wb)
+        c = Relu(b)
+        d = MatMul(c, w1)
+        y = Add(d, wc)
+    }";
+    assert_eq!(absorbed(matrices, &[1, 8, 32]), 1);
+    // Nothing takes the bias in behind the second matrix.
+    let without = matrices.replace("y = Add(d, wc)", "y = Sigmoid(d)");
+    assert_eq!(absorbed(&without, &[1, 8, 32]), 0);
 }
