@@ -14,6 +14,7 @@ macro_rules! say {
 pub(super) use say;
 
 pub(super) use crate::report::numbers::{bytes, change, count};
+use crate::verify::Search;
 
 /// An empty table with a header.
 pub(super) fn table(header: &[&str]) -> Table {
@@ -21,6 +22,20 @@ pub(super) fn table(header: &[&str]) -> Table {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
     table.set_header(header.to_vec());
     table
+}
+
+/// How a goal was met; `kept` says in what way layers stayed as they were.
+pub(super) fn search(search: &Search, kept: &str) {
+    say!(
+        "  {:?} drop {:.3} -> {:.3} (at most {}), {} layers {kept}, {} variants, {:.1} s",
+        search.metric,
+        search.drop_before,
+        search.drop_after,
+        search.max_drop,
+        search.kept.len(),
+        search.tried,
+        search.seconds,
+    );
 }
 
 /// Right-aligns all columns but the first.

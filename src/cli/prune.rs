@@ -165,6 +165,9 @@ pub(super) fn print_sparse(report: &SparseReport) {
         output::bytes(report.deflated_after as usize),
         output::bytes(report.bytes),
     );
+    if let Some(search) = &report.goal {
+        output::search(search, "kept whole");
+    }
     if let Some(r) = &report.recovery {
         print_recovery(r);
     }

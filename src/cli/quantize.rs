@@ -90,15 +90,6 @@ fn print_calibrated(report: &QuantizeReport) {
         );
     }
     if let Some(search) = &report.search {
-        say!(
-            "  {:?} drop {:.3} -> {:.3} (at most {}), {} layers in float, {} variants, {:.1} s",
-            search.metric,
-            search.drop_before,
-            search.drop_after,
-            search.max_drop,
-            search.float.len(),
-            search.tried,
-            search.seconds,
-        );
+        output::search(search, "in float");
     }
 }

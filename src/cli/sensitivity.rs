@@ -13,10 +13,11 @@ use crate::data::{self, DataOptions, Source};
 use crate::engine::{self, Engine};
 use crate::ir::Model;
 use crate::prune::{self, Curve, GroupSensitivity, SensitivityOptions, SensitivityReport};
-use crate::quantize::{LayerNoise, Method, Profile, QuantizeOptions, noise_by_layer};
+use crate::quantize::{Method, Profile, QuantizeOptions, noise_by_layer};
 use crate::recover::{Calibration, Recover};
 use crate::report::chart::Chart;
 use crate::report::page;
+use crate::verify::LayerNoise;
 use crate::{onnx, pass};
 
 /// Measure what each layer costs when it alone is quantized, or pruned, and fit a plan

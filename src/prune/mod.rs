@@ -51,6 +51,7 @@ use flat::Flat;
 use groups::Groups;
 use importance::Moments;
 
+use crate::engine::RunError;
 use crate::ir::{Graph, Model};
 use crate::pass;
 use crate::passes::lift_constants;
@@ -97,6 +98,20 @@ pub enum PruneError {
     /// An importance that looks at activations, without data.
     #[error("this importance looks at activations: give calibration data with --data PATH")]
     ImportanceData,
+    /// A goal for outputs, without samples to judge them on.
+    #[error("--max-drop needs calibration data: give --data PATH")]
+    GoalData,
+    /// A goal for outputs, for channels.
+    #[error(
+        "--max-drop is for single weights (--mode 2:4, unstructured); channels have --target-macs"
+    )]
+    GoalMode,
+    /// The goal is accuracy, but the model gives no scores.
+    #[error("--metric top1 needs a first output of shape [N, classes]")]
+    GoalScores,
+    /// The model does not run.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// Single weights are recovered by reconstruction only.
     #[error("for single weights --recover is none or reconstruct")]
     Update,

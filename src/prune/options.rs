@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::importance::{Aggregate, Importance, Normalize};
 use crate::recover::Recover;
+use crate::verify::Metric;
 
 /// What goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -120,6 +121,13 @@ pub struct PruneOptions {
     /// For 2:4, leave the channels in their order
     #[arg(long)]
     pub no_permute: bool,
+    /// For single weights, keep the fewest layers whole that let the metric drop by at most X on
+    /// calibration samples
+    #[arg(long, value_name = "X")]
+    pub max_drop: Option<f64>,
+    /// What --max-drop is about
+    #[arg(long, value_enum, default_value_t = Metric::Sqnr)]
+    pub metric: Metric,
     /// How accuracy is won back, without labels or training [default: with --data
     /// reconstruct, or affine above ten million parameters]
     #[arg(long, value_enum, value_name = "HOW")]
@@ -152,6 +160,8 @@ impl Default for PruneOptions {
             max_ratio: 1.0,
             recover: None,
             no_permute: false,
+            max_drop: None,
+            metric: Metric::Sqnr,
             seed: 0,
         }
     }

@@ -37,6 +37,9 @@ pub fn prune_with(
     data: Option<Calibration>,
     dims: &[(String, i64)],
 ) -> Result<PruneReport, PruneError> {
+    if o.max_drop.is_some() {
+        return Err(PruneError::GoalMode);
+    }
     let real = data.is_some_and(|c| !c.source.is_synthetic());
     let method = match (o.recover, data) {
         (None, Some(_)) if real && params(&m.graph) > LARGE => Recover::Affine,

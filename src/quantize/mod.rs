@@ -37,7 +37,7 @@ pub use error::QuantizeError;
 pub use options::{ConvTransposeAxis, Profile, QuantizeOptions};
 pub use payload::Payload;
 pub use placement::{Decision, Plan, plan};
-pub use recover::{Equalize, LayerNoise, Metric, Recovery, Search, noise_by_layer};
+pub use recover::{Equalize, Recovery, noise_by_layer};
 pub use report::{QuantizeReport, TensorReport};
 pub use weight_only::{WeightAlgorithm, WeightType};
 
@@ -46,9 +46,10 @@ use crate::data::Source;
 use crate::engine::{Engine, Progress};
 use crate::ir::{Graph, Model, OpId, ValueId};
 use crate::target::{Finding, tensorrt::check_qdq};
+use crate::verify::judge::Part;
 use collect::Observed;
 use ranges::{Calibrated, calibrate_plan, known};
-use recover::{Part, Trials};
+use recover::Trials;
 
 /// Quantizes the main graph of a model in place, in the way that the options ask for: statically, by
 /// ranges from a file or from the model itself, dynamically, weights only, or backwards. `progress` is

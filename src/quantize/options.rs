@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::calibrate::Method;
 use super::payload::Payload;
-use super::recover::{Equalize, Metric};
+use super::recover::Equalize;
 use super::weight_only::{WeightAlgorithm, WeightType};
 use crate::recover::Rounding;
+use crate::verify::Metric;
 
 /// Which ops are quantized by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::calibrate::Method;
 use super::observe::Range;
 use super::placement::Decision;
-use super::recover::{Recovery, Search};
+use super::recover::Recovery;
+use crate::verify::Search;
 
 /// One activation that got a Q/DQ pair.
 #[derive(Clone, Debug, Serialize)]

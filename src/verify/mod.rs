@@ -14,6 +14,7 @@
 
 mod bisect;
 mod interface;
+pub(crate) mod judge;
 mod metrics;
 mod tolerance;
 mod values;
@@ -22,6 +23,7 @@ use serde::Serialize;
 
 pub use bisect::{Bisection, Culprit, Simplify, bisect};
 pub(crate) use interface::differences as interface;
+pub use judge::{LayerNoise, Metric, Search};
 pub use metrics::OutputDiff;
 pub(crate) use metrics::{Sums, largest};
 pub use values::compare_layers;

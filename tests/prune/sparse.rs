@@ -5,7 +5,8 @@ use std::path::Path;
 use lapidary::engine::TractEngine;
 use lapidary::ir::{DType, Graph, Model, Tensor};
 use lapidary::pass::Semantics;
-use lapidary::prune::{Importance, Mode, PruneError, PruneOptions, sparsify};
+use lapidary::prune::sparse::SparseLayer;
+use lapidary::prune::{Importance, Mode, PruneError, PruneOptions, prune_with, sparsify};
 use lapidary::report::weights;
 use lapidary::share::{Init, Per, ShareOptions, share};
 use lapidary::{data, onnx, verify};
@@ -109,14 +110,41 @@ fn two_of_every_four_go_and_more_is_kept_in_another_order() {
             assert!(stats.is_two_four(), "{name} {}", layer.weight);
             assert!(layer.zeros_after >= layer.dims.iter().product::<usize>() / 2);
         }
-        let sum = |f: fn(&lapidary::prune::sparse::SparseLayer) -> f64| -> f64 {
-            done.iter().map(|l| f(l)).sum()
-        };
+        let sum = |f: fn(&SparseLayer) -> f64| -> f64 { done.iter().map(|l| f(l)).sum() };
         let more = sum(|l| l.kept) > sum(|l| l.kept_in_order);
         assert!(more || report.channels_moved == 0, "{name}");
         assert!(weights::has_two_four(&m.graph));
         assert!(!weights::has_two_four(&fixture(name).graph));
     }
+}
+
+#[test]
+fn a_goal_keeps_the_fewest_layers_whole() {
+    let (m, source) = crate::resnet8();
+    let with = |max_drop: f64| {
+        let max_drop = Some(max_drop);
+        let o = PruneOptions { mode: Mode::TwoFour, max_drop, ..PruneOptions::default() };
+        let mut m = m.clone();
+        let report = sparsify(&mut m, &o, Some(crate::calibration(source.as_ref())));
+        let report = report.expect("it prunes");
+        let whole = |l: &&SparseLayer| l.zeros_after == l.zeros_before;
+        let asked = report.layers.iter().filter(|l| whole(l) && l.skipped.is_some());
+        let asked = asked.filter(|l| l.skipped.as_ref().is_some_and(|w| w.contains("goal")));
+        (asked.count(), report.goal.expect("a goal"))
+    };
+    let (kept, free) = with(90.0);
+    assert!(free.met && free.kept.is_empty() && free.tried == 1 && kept == 0);
+    let goal = free.drop_before / 2.0;
+    let (kept, half) = with(goal);
+    assert!(half.met && half.drop_after <= goal, "{half:?}");
+    assert!(kept == half.kept.len() && (1..half.ranking.len()).contains(&kept), "{half:?}");
+    let o = PruneOptions { mode: Mode::TwoFour, max_drop: Some(1.0), ..PruneOptions::default() };
+    let without_data = sparsify(&mut m.clone(), &o, None);
+    assert!(matches!(without_data, Err(PruneError::GoalData)));
+    let channels = PruneOptions { mode: Mode::Channels, ..o };
+    let wrong =
+        prune_with(&mut m.clone(), &channels, Some(crate::calibration(source.as_ref())), &[]);
+    assert!(matches!(wrong, Err(PruneError::GoalMode)));
 }
 
 /// Largest difference of outputs relative to the largest output, as text for messages.

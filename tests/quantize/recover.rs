@@ -5,10 +5,9 @@ use std::sync::Arc;
 use lapidary::data::{DataError, Source};
 use lapidary::engine::{Engine, EngineError, Feeds, Session, TractEngine};
 use lapidary::ir::{Model, Tensor};
-use lapidary::quantize::{
-    Equalize, Metric, QuantizeOptions, QuantizeReport, noise_by_layer, quantize,
-};
+use lapidary::quantize::{Equalize, QuantizeOptions, QuantizeReport, noise_by_layer, quantize};
 use lapidary::recover::Rounding;
+use lapidary::verify::Metric;
 
 use super::model;
 
@@ -195,15 +194,15 @@ fn a_goal_keeps_the_fewest_layers_in_float() {
     };
     let free = with(50.0, Metric::Sqnr);
     let search = free.search.unwrap();
-    assert!(search.met && search.float.is_empty() && free.quantized_ops == 3);
+    assert!(search.met && search.kept.is_empty() && free.quantized_ops == 3);
     let goal = search.drop_before / 2.0;
     let half = with(goal, Metric::Sqnr);
     let search = half.search.unwrap();
     assert!(search.met && search.drop_after <= goal, "{search:?}");
-    assert_eq!(search.float.len() + half.quantized_ops, 3);
-    assert!((1..3).contains(&search.float.len()), "{search:?}");
+    assert_eq!(search.kept.len() + half.quantized_ops, 3);
+    assert!((1..3).contains(&search.kept.len()), "{search:?}");
     let kept = half.ops.iter().filter(|d| d.rule == "accuracy").map(|d| &d.node);
-    assert!(kept.clone().all(|n| search.float.contains(n)) && kept.count() == search.float.len());
+    assert!(kept.clone().all(|n| search.kept.contains(n)) && kept.count() == search.kept.len());
     let all = with(0.0, Metric::Cosine);
     assert_eq!((all.quantized_weights, all.search.unwrap().met), (0, true));
     let o = QuantizeOptions { max_drop: Some(0.0), metric: Metric::Top1, ..Default::default() };

@@ -7,6 +7,7 @@
 //! the channels are reordered so that more stays (Pool and Yu, "Channel Permutations for N:M
 //! Sparsity", NeurIPS 2021), wherever the dependency groups prove that a reordering changes nothing.
 
+mod goal;
 mod magnitude;
 mod reorder;
 mod search;
@@ -72,6 +73,8 @@ pub struct SparseReport {
     pub warnings: Vec<String>,
     /// How the weights that stay made up for those that went.
     pub recovery: Option<RecoveryReport>,
+    /// How a goal was met.
+    pub goal: Option<verify::Search>,
     /// The model before that, for whoever wants to measure the difference.
     #[serde(skip)]
     pub as_cut: Option<Box<Model>>,
@@ -79,114 +82,162 @@ pub struct SparseReport {
 
 /// Sets weights of the main graph to zero. With calibration data those that stay make up for those
 /// that go, unless the options say otherwise; which go is chosen by what their loss costs then, unless
-/// an importance is given.
+/// an importance is given. With a goal the fewest layers that it needs stay as they are.
 ///
 /// # Errors
 /// Before anything was changed: patterns and ratios that make no sense, weights that hold NaN, data on
-/// which the model does not run.
+/// which the model does not run, a goal without data.
 pub fn sparsify(
     m: &mut Model,
     o: &PruneOptions,
     data: Option<Calibration>,
 ) -> Result<SparseReport, PruneError> {
-    let real = data.is_some_and(|c| !c.source.is_synthetic());
-    let data = match (o.recover, data) {
-        (None, Some(c)) if real => Some(c),
+    let data = data.map(|c| (c, !c.source.is_synthetic()));
+    let update = match (o.recover, data) {
+        (None, Some((c, true))) => Some(c),
         (None | Some(Recover::None), _) => None,
-        (Some(Recover::Reconstruct), Some(c)) => Some(c),
+        (Some(Recover::Reconstruct), Some((c, _))) => Some(c),
         (Some(_), None) => return Err(PruneError::NoData),
         (Some(_), Some(_)) => return Err(PruneError::Update),
     };
+    let goal = match (o.max_drop, data) {
+        (Some(max_drop), Some((c, true))) => Some((max_drop, c)),
+        (Some(_), _) => return Err(PruneError::GoalData),
+        (None, _) => None,
+    };
     let analysis = Analysis::of(m);
-    let all = sites::sites(&analysis.model.graph);
     let patterns = Patterns::of(o)?;
-    let mut plan = Vec::new();
-    for site in &all {
-        plan.push(patterns.ratio(&site.names, check_ratio(o.ratio)?));
-    }
-    let deflated_before = deflated(&m.graph);
-    let mut model = analysis.model.clone();
-    let names: Vec<&[String]> = all.iter().map(|s| &s.names[..]).collect();
+    let mut cut = Cut::plan(&analysis, o, &patterns)?;
+    cut.update = update;
+    let names: Vec<&[String]> = cut.sites.iter().map(|s| &s.names[..]).collect();
     let warnings = patterns.unmatched(&names);
     let mut report = SparseReport { mode: o.mode, warnings, ..SparseReport::default() };
-    let masks = match o.mode {
-        Mode::TwoFour => {
-            let listed = |s: &Site| !o.include.is_empty() && patterns.includes(&s.names);
-            for (site, plan) in all.iter().zip(&mut plan) {
-                if plan.is_ok()
-                    && let Err(why) = two_four::eligible(&model.graph, site, listed(site))
-                {
-                    *plan = Err(why);
-                }
-            }
-            let chosen = |k: &usize| plan[*k].is_ok();
-            let chosen: Vec<&Site> = (0..all.len()).filter(chosen).map(|k| &all[k]).collect();
-            if !o.no_permute {
-                let order = reorder::order(&analysis, &chosen);
-                report.channels_moved = order.moved();
-                model = analysis.reordered(&order)?;
-            }
-            two_four_masks(&model.graph, &all, &plan)?
-        }
-        _ => unstructured_masks(&model.graph, &all, &plan, o, &patterns)?,
-    };
-    let dense = model.clone();
-    for (k, site) in all.iter().enumerate() {
-        let before = analysis.model.graph.const_tensor(site.weight);
-        let mut layer = site.describe(&analysis.model.graph);
-        layer.skipped = plan[k].as_ref().err().cloned();
-        if let (Some(mask), Some(old)) = (&masks[k], before) {
-            layer.kept_in_order = match o.mode {
-                Mode::TwoFour => two_four::kept_share(old, site.axis),
-                _ => magnitude::kept_share(&model.graph, site, mask),
-            };
-            layer.kept = magnitude::kept_share(&model.graph, site, mask);
-            set_zeros(&mut model.graph, site, mask);
-            layer.zeros_after = sites::zeros(model.graph.const_tensor(site.weight));
-            report.elements += old.len();
-        }
-        report.layers.push(layer);
+    if let Some((max_drop, c)) = goal {
+        report.goal = Some(goal::meet(&mut cut, max_drop, o.metric, c)?);
     }
-    if let Some(c) = data.filter(|_| masks.iter().any(Option::is_some)) {
+    report.channels_moved = cut.moved;
+    report.deflated_before = deflated(&m.graph);
+    let mut model = cut.masked(&|_| true);
+    report.layers = cut.describe(&analysis, o.mode);
+    if let Some(c) = cut.update.filter(|_| cut.masks.iter().any(Option::is_some)) {
+        report.as_cut = Some(Box::new(model.clone()));
+        report.recovery = Some(cut.make_up(&mut model, c)?);
+    }
+    for (site, (mask, layer)) in cut.sites.iter().zip(cut.masks.iter().zip(&mut report.layers)) {
+        layer.zeros_after = sites::zeros(model.graph.const_tensor(site.weight));
+        if let Some(mask) = mask {
+            report.elements += mask.len();
+            report.zeros += layer.zeros_after;
+        }
+    }
+    if cut.masks.iter().any(Option::is_some) {
+        *m = model;
+    }
+    report.bytes = constants(&m.graph).map(Tensor::byte_len).sum();
+    report.deflated_after = deflated(&m.graph);
+    Ok(report)
+}
+
+/// What goes of which weights.
+struct Cut<'a> {
+    /// The model with channels in their new order, and all weights.
+    dense: Model,
+    /// Channels that were moved.
+    moved: usize,
+    sites: Vec<Site>,
+    /// For each weight its ratio, or why it is left alone.
+    plan: Vec<Result<f64, String>>,
+    masks: Masks,
+    kind: Kind,
+    /// The samples with which the weights that stay make up for the others.
+    update: Option<Calibration<'a>>,
+}
+
+impl<'a> Cut<'a> {
+    fn plan(
+        analysis: &Analysis,
+        o: &PruneOptions,
+        patterns: &Patterns,
+    ) -> Result<Cut<'a>, PruneError> {
+        let mut dense = analysis.model.clone();
+        let sites = sites::sites(&dense.graph);
+        let ratio = check_ratio(o.ratio)?;
+        let mut plan: Vec<_> = sites.iter().map(|s| patterns.ratio(&s.names, ratio)).collect();
+        let mut moved = 0;
+        let masks = match o.mode {
+            Mode::TwoFour => {
+                for (site, plan) in sites.iter().zip(&mut plan).filter(|(_, p)| p.is_ok()) {
+                    let listed = !o.include.is_empty() && patterns.includes(&site.names);
+                    if let Err(why) = two_four::eligible(&dense.graph, site, listed) {
+                        *plan = Err(why);
+                    }
+                }
+                let chosen = sites.iter().zip(&plan).filter(|(_, p)| p.is_ok());
+                let chosen: Vec<&Site> = chosen.map(|(s, _)| s).collect();
+                if !o.no_permute {
+                    let order = reorder::order(analysis, &chosen);
+                    moved = order.moved();
+                    dense = analysis.reordered(&order)?;
+                }
+                two_four_masks(&dense.graph, &sites, &plan)?
+            }
+            _ => unstructured_masks(&dense.graph, &sites, &plan, o, patterns)?,
+        };
         let kind = match o.mode {
             _ if o.importance.is_some() => Kind::Fixed,
             Mode::TwoFour => Kind::TwoFour,
             _ => Kind::Count,
         };
-        let chosen = all.iter().zip(&masks).filter(|(_, mask)| mask.is_some());
-        let kinds = chosen.map(|(site, _)| (site.weight, kind)).collect();
-        report.as_cut = Some(Box::new(model.clone()));
-        report.recovery = Some(update(&dense, &mut model, &kinds, c)?);
+        Ok(Cut { dense, moved, sites, plan, masks, kind, update: None })
     }
-    for ((site, mask), layer) in all.iter().zip(&masks).zip(&mut report.layers) {
-        layer.zeros_after = sites::zeros(model.graph.const_tensor(site.weight));
-        report.zeros += if mask.is_some() { layer.zeros_after } else { 0 };
-    }
-    if masks.iter().any(Option::is_some) {
-        *m = model;
-    }
-    report.bytes = constants(&m.graph).map(Tensor::byte_len).sum();
-    (report.deflated_before, report.deflated_after) = (deflated_before, deflated(&m.graph));
-    Ok(report)
-}
 
-/// Makes up for the weights that went.
-fn update(
-    dense: &Model,
-    model: &mut Model,
-    kinds: &BTreeMap<ValueId, Kind>,
-    c: Calibration,
-) -> Result<RecoveryReport, PruneError> {
-    let sqnr = |m: &Model| {
-        let n = c.source.len();
-        let progress = |done| (c.progress)("compare", done, n);
-        let lossy = Semantics::Lossy;
-        let found = verify::compare(dense, m, c.engine, c.source, n, lossy, &progress);
-        Some(found.min_sqnr_db()).filter(|db| db.is_finite())
-    };
-    let sqnr_before = sqnr(model);
-    let report = recover_sparse(dense, model, kinds, c)?;
-    Ok(RecoveryReport { sqnr_before, sqnr_after: sqnr(model), ..report })
+    /// The model with zeros in the weights of these sites.
+    fn masked(&self, chosen: &dyn Fn(usize) -> bool) -> Model {
+        let mut model = self.dense.clone();
+        for (k, (site, mask)) in self.sites.iter().zip(&self.masks).enumerate() {
+            if let Some(mask) = mask.as_ref().filter(|_| chosen(k)) {
+                set_zeros(&mut model.graph, site, mask);
+            }
+        }
+        model
+    }
+
+    /// What may change in the weights of these sites.
+    fn kinds(&self, chosen: &dyn Fn(usize) -> bool) -> BTreeMap<ValueId, Kind> {
+        let open = (0..self.sites.len()).filter(|k| self.masks[*k].is_some() && chosen(*k));
+        open.map(|k| (self.sites[k].weight, self.kind)).collect()
+    }
+
+    fn describe(&self, analysis: &Analysis, mode: Mode) -> Vec<SparseLayer> {
+        let old = &analysis.model.graph;
+        let one = |(k, site): (usize, &Site)| {
+            let mut layer = site.describe(old);
+            layer.skipped = self.plan[k].as_ref().err().cloned();
+            if let (Some(mask), Some(t)) = (&self.masks[k], old.const_tensor(site.weight)) {
+                layer.kept = magnitude::kept_share(&self.dense.graph, site, mask);
+                layer.kept_in_order = match mode {
+                    Mode::TwoFour => two_four::kept_share(t, site.axis),
+                    _ => layer.kept,
+                };
+            }
+            layer
+        };
+        self.sites.iter().enumerate().map(one).collect()
+    }
+
+    /// Makes up for the weights that went.
+    fn make_up(&self, model: &mut Model, c: Calibration) -> Result<RecoveryReport, PruneError> {
+        let sqnr = |m: &Model| {
+            let n = c.source.len();
+            let progress = |done| (c.progress)("compare", done, n);
+            let lossy = Semantics::Lossy;
+            let found = verify::compare(&self.dense, m, c.engine, c.source, n, lossy, &progress);
+            Some(found.min_sqnr_db()).filter(|db| db.is_finite())
+        };
+        let sqnr_before = sqnr(model);
+        let report = recover_sparse(&self.dense, model, &self.kinds(&|_| true), true, c)?;
+        Ok(RecoveryReport { sqnr_before, sqnr_after: sqnr(model), ..report })
+    }
 }
 
 /// For each weight which elements go; `None` where all stay.

@@ -22,14 +22,14 @@ use super::{QuantizeError, QuantizeOptions};
 use crate::data::Source;
 use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
+use crate::verify::judge::{CALIBRATED, JUDGED, Judge};
 use equalize::Site;
-use trial::{CALIBRATED, JUDGED, corrects};
+use trial::corrects;
 
 pub(super) use channels::ChannelStats;
 pub(super) use rounding::round_weights;
 pub(super) use search::meet_goal;
-pub use search::{LayerNoise, Metric, Search, noise_by_layer};
-pub(super) use trial::{Judge, Part};
+pub use search::noise_by_layer;
 
 /// How channels of activations are evened out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]

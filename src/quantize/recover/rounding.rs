@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::super::placement::Plan;
 use super::super::ranges::Calibrated;
 use super::super::{Payload, QuantizeError, QuantizeOptions, insert};
-use super::trial::{CALIBRATED, JUDGED, Judge, written};
+use super::trial::written;
 use super::{GAIN, Recovery};
 use crate::data::Source;
 use crate::engine::Engine;
@@ -15,6 +15,7 @@ use crate::ir::{Model, ValueId};
 use crate::recover::grid::{Quantized, recover_rounded};
 use crate::recover::layer::Layer;
 use crate::recover::{Calibration, RecoverError, Rounding};
+use crate::verify::judge::{CALIBRATED, JUDGED, Judge};
 
 /// The options ask for more than rounding to nearest, and there is something to fit to.
 pub(super) fn is_wanted(o: &QuantizeOptions, data: &dyn Source) -> bool {

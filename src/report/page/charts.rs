@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::ir::{Graph, Model, OpId};
 use crate::ops::{self, Quant};
 use crate::prune::{ChannelNorms, CurvePoint, GroupSensitivity};
-use crate::quantize::{LayerNoise, TensorReport};
+use crate::quantize::TensorReport;
 use crate::report::chart::{Chart, Data, Row, Unit};
 use crate::report::inspect::{Layer, layers};
+use crate::verify::LayerNoise;
 use crate::verify::OutputDiff;
 
 /// Bytes and multiply-accumulates of each layer, before and after. Layers are matched by name;
