@@ -64,6 +64,8 @@ pub struct Recovery {
 
 /// Decibels that a method must gain to be kept.
 const GAIN: f64 = 0.02;
+/// The same for what leaves the float model as it is on what calibration saw alone.
+const GAIN_AT_A_RISK: f64 = 0.2;
 
 /// What trials leave to go on with.
 pub(super) struct Trials<'a> {
@@ -173,7 +175,7 @@ impl Run<'_, '_> {
             best = variant.filter(better).or(best);
         }
         if let Some(variant) = best {
-            self.keep_if_better(method, variant, start);
+            self.keep_if_better(method, variant, GAIN, start);
         }
         Ok(())
     }
@@ -186,15 +188,21 @@ impl Run<'_, '_> {
         let changed = absorbs.count();
         if changed > 0 {
             let variant = self.judged(model, changed, &[])?;
-            self.keep_if_better("absorb", variant, start);
+            self.keep_if_better("absorb", variant, GAIN_AT_A_RISK, start);
         }
         Ok(())
     }
 
     /// Notes what a variant gains, and goes on with it if that is enough.
-    fn keep_if_better(&mut self, method: &'static str, variant: Variant, start: Instant) {
+    fn keep_if_better(
+        &mut self,
+        method: &'static str,
+        variant: Variant,
+        gain: f64,
+        start: Instant,
+    ) {
         let Variant { model, plan, changed, seen, after } = variant;
-        let kept = after > self.best + GAIN;
+        let kept = after > self.best + gain;
         self.steps.push(Recovery {
             method,
             sites: changed,
