@@ -11,7 +11,7 @@ use super::{Outcome, output};
 use crate::data::DataOptions;
 use crate::recipe::{self, Done, Recipe, Report, StepReport, VerifyOptions};
 use crate::report::inspect::Summary;
-use crate::target::trtexec_line;
+use crate::target::{LineOptions, trtexec_line};
 use crate::verify::{Verdict, Verification};
 
 /// Arguments of every command that changes a model.
@@ -82,7 +82,9 @@ pub(super) fn run(
     };
     args.save(&result, &path)?;
     let version = recipe.tensorrt.parse()?;
-    let line = || trtexec_line(&path, &result, version, &report.dims);
+    let dla = recipe.is_for_dla().then_some(0);
+    let options = LineOptions { opt: report.dims.clone(), dla, ..LineOptions::default() };
+    let line = || trtexec_line(&path, &result, version, &options);
     if let Some(original) = &drawn {
         let base = float.as_ref().unwrap_or(original);
         let change = Change { original, base, result: &result, paths: (model, &path) };

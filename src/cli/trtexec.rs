@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// Try kernels for 2:4 sparse weights: those that are sparse (enable), or all, cut to it (force)
     #[arg(long, value_parser = ["enable", "force"])]
     sparsity: Option<String>,
+    /// Build for this core of the DLA, and for the GPU where it cannot run an op
+    #[arg(long, value_name = "CORE")]
+    dla: Option<u32>,
     /// Keep timings in this file, for faster builds later
     #[arg(long, value_name = "FILE")]
     timing_cache: Option<PathBuf>,
@@ -95,6 +98,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         opt: args.dim.clone(),
         max: args.max_dim.clone(),
         sparsity: args.sparsity.clone(),
+        dla: args.dla,
         timing_cache: args.timing_cache.clone(),
         export: export.clone(),
         extra: args.extra.clone(),

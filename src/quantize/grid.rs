@@ -48,6 +48,14 @@ impl Codes {
         Codes::Uint8 { low: if unsigned { 0.0 } else { low.min(0.0) }, high: high.max(0.0) }
     }
 
+    /// INT8 codes of an activation of a plan between these ends.
+    pub(super) fn between(plan: &Plan, low: f32, high: f32) -> Codes {
+        match plan.uint8 {
+            true => Codes::Uint8 { low, high },
+            false => Codes::Symmetric(Payload::Int8),
+        }
+    }
+
     /// The ends of the codes where magnitudes beyond `amax` are clipped.
     fn ends(self, amax: f32) -> (f32, f32) {
         match self {

@@ -64,10 +64,6 @@ pub fn apply(
     data: Option<&dyn Source>,
     progress: Progress,
 ) -> Result<QuantizeReport, QuantizeError> {
-    let other_type = o.weights.is_some() || o.payload != Payload::Int8;
-    if o.profile == Profile::TensorrtDla && other_type {
-        return Err(QuantizeError::NotOnDla);
-    }
     if o.dynamic {
         return dynamic::quantize(m, o);
     }
@@ -293,6 +289,7 @@ fn finish(
 
 /// Checks what can be known before a run, raises the operator set as far as needed and infers types.
 fn prepare(m: &mut Model, o: &QuantizeOptions) -> Result<(), QuantizeError> {
+    check_types(o)?;
     if !(o.percentile > 0.0 && o.percentile <= 100.0) {
         return Err(QuantizeError::Percentile(o.percentile));
     }
@@ -310,6 +307,15 @@ fn prepare(m: &mut Model, o: &QuantizeOptions) -> Result<(), QuantizeError> {
         return Err(QuantizeError::AlreadyQuantized(m.graph.label(op)));
     }
     raise_to(m, o.payload.min_opset())
+}
+
+/// The profile has the types that are asked for.
+fn check_types(o: &QuantizeOptions) -> Result<(), QuantizeError> {
+    let int8 = o.weights.is_none() && o.payload == Payload::Int8;
+    match o.profile {
+        Profile::TensorrtDla if !int8 => Err(QuantizeError::NotOnDla),
+        _ => Ok(()),
+    }
 }
 
 /// Raises the operator set to at least `version` and infers types.

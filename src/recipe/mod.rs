@@ -15,7 +15,7 @@ use crate::engine::EngineError;
 use crate::pass::{Cx, Limits, PassError, Selection};
 use crate::precision::{PrecisionError, PrecisionOptions};
 use crate::prune::{self, PruneOptions};
-use crate::quantize::{self, QuantizeOptions};
+use crate::quantize::{self, Profile, QuantizeOptions};
 use crate::share::{ShareError, ShareOptions};
 use crate::surgery::{EditOptions, ExtractOptions, SurgeryError};
 use crate::target::ParseVersionError;
@@ -240,6 +240,13 @@ impl Recipe {
     /// Samples were given, real or random.
     fn has_data(&self) -> bool {
         !self.data.data.is_empty() || self.data.random.is_some()
+    }
+
+    /// A step quantizes for a DLA.
+    pub fn is_for_dla(&self) -> bool {
+        let for_dla =
+            |s: &Step| matches!(s, Step::Quantize(o) if o.profile == Profile::TensorrtDla);
+        self.step.iter().any(for_dla)
     }
 
     /// Reads a recipe file. Paths in it are relative to its folder.

@@ -78,9 +78,7 @@ pub fn check(m: &Model, target: Target) -> Vec<Finding> {
     crate::pass::infer_model(&mut m, &mut |_, _| {});
     let mut findings = match target {
         Target::TensorRt(version) => tensorrt::check(&m, version),
-        Target::Dla(version) => {
-            tensorrt::check(&m, version).into_iter().map(tensorrt::for_dla).collect()
-        }
+        Target::Dla(version) => tensorrt::check_for_dla(&m, version),
         Target::OnnxRuntimeCpu => onnxruntime::check(&m),
     };
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));

@@ -144,6 +144,12 @@ pub static RULES: &[Rule] = &[
             knows. `lapidary convert MODEL --opset N` takes them there.",
     },
     Rule {
+        id: "V2",
+        title: "the version builds for a DLA",
+        page: "TensorRT 10.7 was the last release that builds for a DLA before 11.4, which does on \
+            Jetson AGX Orin with JetPack 7.2.2 and later.",
+    },
+    Rule {
         id: "O1",
         title: "the parser knows the operator",
         page: "TensorRT's parser has no importer for the operator in this version. Often \

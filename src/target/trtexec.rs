@@ -19,6 +19,8 @@ pub struct LineOptions {
     pub sparsity: Option<String>,
     /// File of timings that later builds reuse.
     pub timing_cache: Option<PathBuf>,
+    /// Core of the DLA that the engine is for; what it does not run is left to the GPU.
+    pub dla: Option<u32>,
     /// Files for layers and their times.
     pub export: Option<Exports>,
     /// More flags, as they are.
@@ -46,12 +48,11 @@ impl Exports {
 
 /// The line that builds an engine of the model in `path`, as a shell takes it. For inputs of dynamic
 /// shape it proposes an optimization profile: batches of 1 to 8, other sizes as are usual for images
-/// and text, and sparse kernels where there are weights for them. `dims` says the likeliest size of open dims, by symbol or as `input:axis`; later ones
-/// win.
-pub fn trtexec_line(path: &Path, m: &Model, version: Version, dims: &[(String, i64)]) -> String {
-    let sparsity = has_two_four(&m.graph).then(|| "enable".to_owned());
-    let options = LineOptions { opt: dims.to_vec(), sparsity, ..LineOptions::default() };
-    shell_line("trtexec", &trtexec_args(path, m, version, &options))
+/// and text, and sparse kernels where there are weights for them.
+pub fn trtexec_line(path: &Path, m: &Model, version: Version, o: &LineOptions) -> String {
+    let sparsity = || has_two_four(&m.graph).then(|| "enable".to_owned());
+    let o = LineOptions { sparsity: o.sparsity.clone().or_else(sparsity), ..o.clone() };
+    shell_line("trtexec", &trtexec_args(path, m, version, &o))
 }
 
 /// A program and its arguments as a shell takes them.
@@ -77,6 +78,9 @@ pub fn trtexec_args(path: &Path, m: &Model, version: Version, o: &LineOptions) -
     }
     if let Some(sparsity) = &o.sparsity {
         args.push(format!("--sparsity={sparsity}"));
+    }
+    if let Some(core) = o.dla {
+        args.extend([format!("--useDLACore={core}"), "--allowGPUFallback".to_owned()]);
     }
     args.push(format!("--saveEngine={}", path.with_extension("engine").display()));
     args.extend(profiles(&m.graph, o));
@@ -180,7 +184,8 @@ mod tests {
     }
 
     fn line(m: &Model, version: &str) -> String {
-        trtexec_line(Path::new("out/m.onnx"), m, version.parse().expect("version"), &[])
+        let version = version.parse().expect("version");
+        trtexec_line(Path::new("out/m.onnx"), m, version, &LineOptions::default())
     }
 
     #[test]
@@ -196,6 +201,11 @@ mod tests {
             let want = format!("{start} --int8 --fp16 --saveEngine=out/m.engine");
             assert_eq!(line(&fixed, v), want);
         }
+        let dla = LineOptions { dla: Some(1), ..LineOptions::default() };
+        assert_eq!(
+            trtexec_line(Path::new("out/m.onnx"), &fixed, Version::default(), &dla),
+            format!("{start} --useDLACore=1 --allowGPUFallback --saveEngine=out/m.engine")
+        );
         let float = model(vec![Dim::Known(1)], false);
         assert_eq!(line(&float, "8.6"), format!("{start} --fp16 --saveEngine=out/m.engine"));
     }
@@ -213,8 +223,9 @@ mod tests {
     #[test]
     fn sizes_of_the_data_are_the_likeliest() {
         let m = model(vec![Dim::symbol("n"), Dim::Known(3), Dim::Unknown, Dim::symbol("w")], false);
-        let dims = [("w".to_owned(), 2048), ("images:2".to_owned(), 48)];
-        let line = trtexec_line(Path::new("m.onnx"), &m, "11".parse().expect("version"), &dims);
+        let opt = vec![("w".to_owned(), 2048), ("images:2".to_owned(), 48)];
+        let o = LineOptions { opt, ..LineOptions::default() };
+        let line = trtexec_line(Path::new("m.onnx"), &m, Version::default(), &o);
         assert!(line.ends_with(
             "--minShapes=images:1x3x32x32 --optShapes=images:1x3x48x2048 --maxShapes=images:8x3x1280x2048"
         ), "{line}");

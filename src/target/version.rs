@@ -80,6 +80,11 @@ impl Version {
         self.major > major || (self.major == major && self.minor.is_none_or(|have| have >= minor))
     }
 
+    /// It builds for a DLA: 10.7 was the last release that did before 11.4 (NVIDIA's "Working with DLA").
+    pub(super) fn knows_dla(self) -> bool {
+        !self.at_least(10, 8) || self.at_least(11, 4)
+    }
+
     /// Every network is strongly typed.
     pub(super) fn always_strongly_typed(self) -> bool {
         self.major >= 11

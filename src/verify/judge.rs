@@ -15,7 +15,7 @@ pub(crate) const CALIBRATED: usize = 32;
 /// Samples that judge a trial.
 pub(crate) const JUDGED: usize = 16;
 /// Samples that judge accuracy, which is coarse.
-pub(crate) const JUDGED_BY_LABELS: usize = 256;
+const JUDGED_BY_LABELS: usize = 256;
 
 /// What a goal is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -68,6 +68,20 @@ pub(crate) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
+    /// For a goal: accuracy is coarse and takes more samples than noise does.
+    ///
+    /// # Errors
+    /// When the model does not run.
+    pub(crate) fn for_goal(
+        m: &Model,
+        engine: &'a dyn Engine,
+        source: &'a dyn Source,
+        accuracy: bool,
+    ) -> Result<Judge<'a>, RunError> {
+        let most = if accuracy { JUDGED_BY_LABELS } else { JUDGED };
+        Judge::new(m, engine, source, most, CALIBRATED)
+    }
+
     /// For a float model. A third of the samples, `most` at most, judges, the others calibrate, up to
     /// `calibrated`; all do both where there are fewer than 12.
     ///
@@ -274,6 +288,30 @@ pub struct Search {
     pub tried: usize,
     /// Seconds it took.
     pub seconds: f64,
+}
+
+impl Search {
+    /// With all layers changed, and none kept so far.
+    pub(crate) fn begun(metric: Metric, max_drop: f64, drop_before: f64) -> Search {
+        Search {
+            metric,
+            max_drop,
+            drop_before,
+            drop_after: drop_before,
+            met: drop_before <= max_drop,
+            kept: Vec::new(),
+            ranking: Vec::new(),
+            tried: 0,
+            seconds: 0.0,
+        }
+    }
+
+    /// With the layers of these ranks kept.
+    pub(crate) fn settle(&mut self, ranking: Vec<LayerNoise>, kept: &[usize], drop_after: f64) {
+        self.kept = kept.iter().map(|i| ranking[*i].node.clone()).collect();
+        (self.drop_after, self.met) = (drop_after, drop_after <= self.max_drop);
+        self.ranking = ranking;
+    }
 }
 
 /// A variant: what it is, the ranks of the layers that stay as they are, and its drop.

@@ -186,6 +186,22 @@ fn embeddings_on_request() {
     let (_, m, report) = quantized(text, &o, &rows()).unwrap();
     assert_eq!(report.quantized_weights, 1);
     assert_eq!(ops(&m), ["DequantizeLinear", "Gather"]);
+    o.profile = Profile::OnnxruntimeCpu;
+    let (_, m, report) = quantized(text, &o, &rows()).unwrap();
+    assert_eq!(report.quantized_weights, 1);
+    assert_eq!(ops(&m), ["Gather", "Cast", "Gather", "Mul"], "the whole table is not dequantized");
+}
+
+#[test]
+fn a_dla_has_int8_only() {
+    let dla = QuantizeOptions { profile: Profile::TensorrtDla, ..QuantizeOptions::default() };
+    assert!(quantized(LINEAR, &dla, &rows()).is_ok());
+    let fp8 = QuantizeOptions { payload: Payload::Fp8, ..dla.clone() };
+    let int8_weights = QuantizeOptions { weights: Some(WeightType::Int8), ..dla };
+    for o in [fp8, int8_weights] {
+        let refused = quantized(LINEAR, &o, &rows());
+        assert!(matches!(refused, Err(QuantizeError::NotOnDla)), "{o:?}");
+    }
 }
 
 #[test]

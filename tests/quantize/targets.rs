@@ -115,7 +115,7 @@ fn precision_comes_from_flags_or_from_the_file() {
 #[test]
 fn a_dla_takes_zero_points_with_a_flag_and_no_open_sizes() {
     let asymmetric = QUANTIZED.replace("int8 z = {0}", "uint8 z = {3}");
-    let of = |text: &str, target| -> Vec<(&str, Severity)> {
+    let of = |text: &str, target: &str| -> Vec<(&str, Severity)> {
         findings(text, target).iter().map(|f| (f.id, f.severity)).collect()
     };
     let gpu = of(&asymmetric, "tensorrt-11");
@@ -128,6 +128,11 @@ fn a_dla_takes_zero_points_with_a_flag_and_no_open_sizes() {
     let open = QUANTIZED.replace("float[1, 2, 4, 4] x", "float[n, 2, 4, 4] x");
     assert!(of(&open, "tensorrt-11").contains(&("S3", Severity::Note)));
     assert!(of(&open, "tensorrt-11-dla").contains(&("S3", Severity::Error)));
+    for (version, knows) in [("8.6", true), ("10.7", true), ("10.8", false), ("11.3", false)] {
+        let target = format!("tensorrt-{version}-dla");
+        let found = of(QUANTIZED, &target);
+        assert_eq!(!found.contains(&("V2", Severity::Error)), knows, "{version}: {found:?}");
+    }
     let target: Target = "tensorrt-10.7-dla".parse().unwrap();
     assert_eq!(target.to_string(), "tensorrt-10.7-dla");
 }

@@ -6,7 +6,7 @@ use super::{Cut, PruneError};
 use crate::ir::Model;
 use crate::recover::Calibration;
 use crate::recover::sparse::recover_sparse;
-use crate::verify::judge::{CALIBRATED, JUDGED, JUDGED_BY_LABELS, Judge, Score, fewest};
+use crate::verify::judge::{Judge, Score, fewest};
 use crate::verify::{LayerNoise, Metric, Search};
 
 /// Keeps the weights of as few layers as bisection finds, in an order made by cutting each alone, so
@@ -19,21 +19,10 @@ pub(super) fn meet(
     c: Calibration,
 ) -> Result<Search, PruneError> {
     let start = Instant::now();
-    let most = if metric == Metric::Top1 { JUDGED_BY_LABELS } else { JUDGED };
-    let judge = Judge::new(&cut.dense, c.engine, c.source, most, CALIBRATED)?;
+    let judge = Judge::for_goal(&cut.dense, c.engine, c.source, metric == Metric::Top1)?;
     let mut trials = Trials { cut, judge, metric, c, tried: 0 };
     let drop_before = trials.drop(&[])?;
-    let mut found = Search {
-        metric,
-        max_drop,
-        drop_before,
-        drop_after: drop_before,
-        met: drop_before <= max_drop,
-        kept: Vec::new(),
-        ranking: Vec::new(),
-        tried: 0,
-        seconds: 0.0,
-    };
+    let mut found = Search::begun(metric, max_drop, drop_before);
     let mut stay = Vec::new();
     if !found.met {
         let ranked = trials.rank()?;
@@ -41,9 +30,8 @@ pub(super) fn meet(
         let (_, ranks, drop) = fewest(ranked.len(), max_drop, 0, |ranks| {
             Ok::<_, PruneError>(((), trials.drop(&of(ranks))?))
         })?;
-        (found.drop_after, found.met, stay) = (drop, drop <= max_drop, of(&ranks));
-        found.ranking = ranked.into_iter().map(|r| r.0).collect();
-        found.kept = ranks.iter().map(|i| found.ranking[*i].node.clone()).collect();
+        stay = of(&ranks);
+        found.settle(ranked.into_iter().map(|r| r.0).collect(), &ranks, drop);
     }
     found.tried = trials.tried;
     for k in stay {

@@ -88,16 +88,16 @@ fn held(g: &Graph, op: OpId) -> Option<Held> {
             held("N11", None, Vec::new(), "normalization computes in float")
         }
         "Gather" if node.int_or("axis", 0) == 0 => {
-            let mut table = stored(&[0], Some(0));
-            (!table.is_empty()).then_some(())?;
-            let why = match g.operand(op, 0) {
-                Some(v) if g.const_tensor(v)?.dims()[0] < ROWS => "a small table",
-                Some(v) if !only_gathered(g, v) => "a table that others read too",
-                _ => "a table of embeddings",
+            let table = stored(&[0], Some(0));
+            let v = g.operand(op, 0).filter(|_| !table.is_empty())?;
+            let small = g.const_tensor(v)?.dims()[0] < ROWS;
+            let (weights, why) = match (small, only_gathered(g, v)) {
+                (true, _) => (Vec::new(), "a small table"),
+                (_, false) => (Vec::new(), "a table that others read too"),
+                _ => (table, "a table of embeddings"),
             };
-            table.retain(|_| why == "a table of embeddings");
             let stored = "a table of embeddings, one scale for each row";
-            Some(Held { rule: "N12", input: None, weights: table, why, stored })
+            Some(Held { rule: "N12", input: None, weights, why, stored })
         }
         "Add" | "Sub" | "Mul" | "Div" | "PRelu" => {
             let large = stored(&[0, 1], None);

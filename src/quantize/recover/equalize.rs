@@ -14,7 +14,6 @@
 //! its factor, others grow to `m` at most, so that what `Clip` cuts off beyond is what the range of
 //! the scale cuts off too.
 
-use super::super::Payload;
 use super::super::collect::Observed;
 use super::super::grid::Codes;
 use super::super::insert::for_each_row;
@@ -46,8 +45,6 @@ const MARGIN: f64 = 0.95;
 /// A set of factors that can be found.
 pub(super) struct Site {
     pub space: Space,
-    /// Activations are UINT8.
-    uint8: bool,
     /// Pairs inside, with the linear ops that read them and the number of other readers.
     pairs: Vec<(ValueId, Vec<Edit>, usize)>,
     /// No op takes the factors in: a Mul behind this value does.
@@ -82,7 +79,7 @@ pub(super) fn sites(g: &Graph, plan: &Plan, insert: bool) -> Vec<Site> {
             Ok(space) => {
                 let inside = space.values.keys().filter_map(|v| pair(g, plan, *v, &space));
                 let pairs = inside.collect();
-                sites.push(Site { pairs, space, uint8: plan.uint8, insert_behind: None });
+                sites.push(Site { pairs, space, insert_behind: None });
             }
             Err(_) if insert => sites.extend(alone(g, plan, v, axis)),
             Err(_) => {}
@@ -112,7 +109,7 @@ fn alone(g: &Graph, plan: &Plan, v: ValueId, axis: usize) -> Option<Site> {
     }
     space.edits.extend(edits.iter().copied());
     let pairs = vec![(v, edits, 0)];
-    Some(Site { space, uint8: plan.uint8, pairs, insert_behind: Some(v) })
+    Some(Site { space, pairs, insert_behind: Some(v) })
 }
 
 /// What a linear op makes of the channels of its input.
@@ -177,10 +174,10 @@ fn rounding(step: f64) -> f64 {
 }
 
 /// One pair of a site with what is known of it.
-struct Activation {
+struct Activation<'a> {
+    plan: &'a Plan,
     /// Ends of each channel, zero between them.
     ends: Vec<(f64, f64)>,
-    uint8: bool,
     mean_squares: Vec<f64>,
     readers: Vec<Reader>,
     others: usize,
@@ -188,7 +185,12 @@ struct Activation {
 
 /// Factors for a site and the expected noise before and after, relative to the signal; `None` when
 /// they are not worth it.
-pub(super) fn factors(g: &Graph, site: &Site, seen: &Observed) -> Option<(Vec<f64>, f64, f64)> {
+pub(super) fn factors(
+    g: &Graph,
+    plan: &Plan,
+    site: &Site,
+    seen: &Observed,
+) -> Option<(Vec<f64>, f64, f64)> {
     let n = site.space.channels;
     let mut tensors = Vec::new();
     for (v, edits, others) in &site.pairs {
@@ -197,8 +199,8 @@ pub(super) fn factors(g: &Graph, site: &Site, seen: &Observed) -> Option<(Vec<f6
         let readers: Option<Vec<Reader>> =
             edits.iter().map(|e| Reader::new(g, e, n, &mean_squares)).collect();
         tensors.push(Activation {
+            plan,
             ends: s.reach(),
-            uint8: site.uint8,
             mean_squares,
             readers: readers?,
             others: *others,
@@ -223,17 +225,13 @@ pub(super) fn factors(g: &Graph, site: &Site, seen: &Observed) -> Option<(Vec<f6
     (finite && after < (1.0 - worth) * before).then_some((s, before, after))
 }
 
-impl Activation {
+impl Activation<'_> {
     fn noise(&self, s: &[f64]) -> f64 {
         let ends = self.ends.iter().zip(s).map(|((low, high), s)| (low / s, high / s));
         let wider = |all: (f64, f64), one: (f64, f64)| (all.0.min(one.0), all.1.max(one.1));
         let (low, high) = ends.fold((0.0, 0.0), wider);
         let (low, high) = (low as f32, high as f32);
-        let codes = match self.uint8 {
-            true => Codes::Uint8 { low, high },
-            false => Codes::Symmetric(Payload::Int8),
-        };
-        let step = rounding(codes.step(high.max(-low)));
+        let step = rounding(Codes::between(self.plan, low, high).step(high.max(-low)));
         let linear: f64 = self.readers.iter().map(|r| r.noise(s, step, &self.mean_squares)).sum();
         let signal = self.mean_squares.iter().sum::<f64>().max(1e-30);
         let others = step * s.iter().map(|s| s * s).sum::<f64>() / signal;

@@ -187,7 +187,7 @@ impl Run<'_, '_> {
         let absorbs = sites.iter().filter(|s| absorb::absorb(&mut model.graph, s, &self.seen));
         let changed = absorbs.count();
         if changed > 0 {
-            let variant = self.judged(model, changed, &[])?;
+            let variant = self.judged(model, changed, None)?;
             self.keep_if_better("absorb", variant, GAIN_AT_A_RISK, start);
         }
         Ok(())
@@ -223,7 +223,8 @@ impl Run<'_, '_> {
         let mut changed = 0;
         for site in sites {
             // The weights of two spaces may be the same: each sees what the others left.
-            let Some((s, _, _)) = equalize::factors(&model.graph, site, &self.seen) else {
+            let Some((s, _, _)) = equalize::factors(&model.graph, self.plan, site, &self.seen)
+            else {
                 continue;
             };
             changed += usize::from(equalize::apply(&mut model.graph, site, &s));
@@ -231,20 +232,21 @@ impl Run<'_, '_> {
         if changed == 0 {
             return Ok(None);
         }
-        self.judged(model, changed, if later { &[true] } else { &[] }).map(Some)
+        self.judged(model, changed, Some(if later { &[true] } else { &[] })).map(Some)
     }
 
-    /// A rewritten model, planned anew and judged; sites of factors that are tried later are observed.
+    /// A rewritten model, planned anew and judged. What methods that are tried later are found from is
+    /// observed: that of `absorb` and of these factors, or nothing.
     fn judged(
         &self,
         mut model: Model,
         changed: usize,
-        later: &[bool],
+        later: Option<&[bool]>,
     ) -> Result<Variant, QuantizeError> {
         let opset = model.default_opset();
         crate::pass::infer_graph(&mut model.graph, opset, &mut |_, _| {});
         let plan = plan(&model.graph, self.o)?;
-        let axes = observed(&model, &plan, later);
+        let axes = later.map(|later| observed(&model, &plan, later)).unwrap_or_default();
         let seen = self.judge.observe(&model, &plan, self.o, &axes)?;
         let after = self.judge.quantized(&model, &plan, self.o, &seen, corrects(self.o))?.sqnr_db;
         Ok(Variant { model, plan, changed, seen, after })

@@ -10,7 +10,7 @@ use super::trial::written;
 use crate::data::Source;
 use crate::engine::Engine;
 use crate::ir::{Model, OpId};
-use crate::verify::judge::{CALIBRATED, JUDGED, JUDGED_BY_LABELS, Judge, Score, Variant, fewest};
+use crate::verify::judge::{Judge, Score, Variant, fewest};
 use crate::verify::{LayerNoise, Metric, Search};
 
 /// Quantizes each linear op alone; the one that costs most comes first. `progress` is told how many
@@ -31,8 +31,7 @@ pub fn noise_by_layer(
     let mut m = m.clone();
     prepare(&mut m, o)?;
     let plan = plan(&m.graph, o)?;
-    let most = if data.labels().is_some() { JUDGED_BY_LABELS } else { JUDGED };
-    let judge = Judge::new(&m, engine, data, most, CALIBRATED)?;
+    let judge = Judge::for_goal(&m, engine, data, data.labels().is_some())?;
     rank(&m, &plan, o, &judge, progress)
 }
 
@@ -74,27 +73,15 @@ pub(in super::super) fn meet_goal(
 ) -> Result<Option<Search>, QuantizeError> {
     let Some(max_drop) = o.max_drop else { return Ok(None) };
     let start = Instant::now();
-    let most = if o.metric == Metric::Top1 { JUDGED_BY_LABELS } else { JUDGED };
-    let judge = Judge::new(m, engine, data, most, CALIBRATED)?;
+    let judge = Judge::for_goal(m, engine, data, o.metric == Metric::Top1)?;
     let mut goal = Goal { m, o, judge, max_drop, tried: 0 };
     let drop_before = goal.drop_at_best(full)?;
-    let mut found = Search {
-        metric: o.metric,
-        max_drop,
-        drop_before,
-        drop_after: drop_before,
-        met: drop_before <= max_drop,
-        kept: Vec::new(),
-        ranking: Vec::new(),
-        tried: 0,
-        seconds: 0.0,
-    };
+    let mut found = Search::begun(o.metric, max_drop, drop_before);
     if !found.met {
         let ranked = rank(m, full, o, &goal.judge, &|_, _| {})?;
         let (plan, kept, drop) = goal.fewest(&ranked)?;
-        found.kept = kept.iter().map(|i| ranked[*i].node.clone()).collect();
-        (found.drop_after, found.met, *full) = (drop, drop <= max_drop, plan);
-        found.ranking = ranked;
+        *full = plan;
+        found.settle(ranked, &kept, drop);
     }
     found.tried = goal.tried;
     found.seconds = start.elapsed().as_secs_f64();

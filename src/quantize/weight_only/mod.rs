@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::options::{Profile, QuantizeOptions};
-use super::placement::{Decision, Linear, linear, plan};
+use super::placement::{Decision, Linear, WeightSite, linear, plan};
+use super::tables::{self, Tables};
 use super::{QuantizeError, QuantizeReport, cost, insert, raise_to};
 use crate::data::Source;
 use crate::engine::{Engine, Progress};
@@ -83,6 +84,7 @@ pub(super) fn quantize(
     ty: WeightType,
     samples: Option<&Samples>,
 ) -> Result<QuantizeReport, QuantizeError> {
+    super::check_types(o)?;
     let block = match (ty, o.block) {
         (WeightType::Int8, block) => block,
         (_, block) => Some(block.unwrap_or(128)),
@@ -127,7 +129,7 @@ pub(super) fn quantize(
     if let Some(block) = block {
         store_blocks(m, o, ty, block, &targets, samples)?;
     }
-    let tables = if o.embeddings { embeddings(&mut m.graph, ty, block) } else { 0 };
+    let tables = if o.embeddings { embeddings(&mut m.graph, o.profile, ty, block) } else { 0 };
     m.graph.remove_dead(plan.weights.iter().map(|s| s.value).collect());
     report.quantized_ops = targets.len() + per_channel.len();
     report.quantized_weights = report.quantized_ops + tables;
@@ -227,7 +229,9 @@ fn store(
 }
 
 /// Tables of Gather: one scale for each row, or for each block of it.
-pub(super) fn embeddings(g: &mut Graph, ty: WeightType, block: Option<usize>) -> usize {
+fn embeddings(g: &mut Graph, profile: Profile, ty: WeightType, block: Option<usize>) -> usize {
+    let codes = profile == Profile::OnnxruntimeCpu && ty == WeightType::Int8 && block.is_none();
+    let mut known = Tables::new();
     let mut count = 0;
     for op in g.order() {
         let table =
@@ -241,6 +245,11 @@ pub(super) fn embeddings(g: &mut Graph, ty: WeightType, block: Option<usize>) ->
         let columns = t.dims()[1];
         let fits = block.is_none_or(|b| columns % b == 0);
         let Some(w) = Matrix::of(&t, 1).filter(|_| fits && t.dims()[0] >= 16) else { continue };
+        if codes {
+            let site = WeightSite { op, slot: 0, value: v, axis: Some(0) };
+            count += usize::from(tables::store(g, &site, &mut known).is_some());
+            continue;
+        }
         let block = block.unwrap_or(columns);
         let made = Blocks::nearest(&w, ty, block);
         let new = match block == columns {
@@ -251,5 +260,6 @@ pub(super) fn embeddings(g: &mut Graph, ty: WeightType, block: Option<usize>) ->
         g.remove_dead(vec![v]);
         count += 1;
     }
+    g.remove_dead(known.into_keys().collect());
     count
 }

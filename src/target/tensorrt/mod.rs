@@ -28,9 +28,19 @@ pub(super) fn check(m: &Model, version: Version) -> Vec<Finding> {
     findings
 }
 
+/// As [`check`], for a version that builds for a DLA.
+pub(super) fn check_for_dla(m: &Model, version: Version) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = check(m, version).into_iter().map(for_dla).collect();
+    if !version.knows_dla() {
+        let why = format!("TensorRT {version} does not build for a DLA");
+        findings.push(Finding::error("V2", "model", why, "use TensorRT 10.7, or 11.4 and later"));
+    }
+    findings
+}
+
 /// A finding as a DLA sees it: UINT8 and zero points other than zero are taken with a flag, open sizes
 /// are not.
-pub(super) fn for_dla(f: Finding) -> Finding {
+fn for_dla(f: Finding) -> Finding {
     match f.id {
         "L1" | "L2" if [qdq::NOT_ZERO, qdq::UINT8].contains(&&f.why[..]) => Finding {
             severity: Severity::Note,
