@@ -7,22 +7,24 @@
     bench_prune.py latency  --lapidary PROGRAM --models FOLDER [--round-to 1] [NAME ...]
 
 channels: FOLDER/NAME.onnx are exports of torchvision's models. What is left of the multiply-accumulates after asking
-for RATIO of the channels, and seconds: Torch-Pruning's for tracing, grouping, ranking and cutting the module
-(GroupMagnitudeImportance, local, the last Linear left alone), ours of the whole process with simplification, reading
-and writing, and of grouping, ranking and cutting alone, on the simplified model, as the report has them. Torch-Pruning cuts across normalizations; so
-do we in the rows that say --approximate.
+for RATIO of the channels, and seconds. Torch-Pruning's are those of tracing, grouping, ranking and cutting the module
+(GroupMagnitudeImportance, local; layers of 1000 results, the classes, left alone). Ours are those of the whole process
+with reading, simplification, counting and writing, and, under "cut alone", those of grouping, ranking and cutting the
+simplified model, as the report has them. Torch-Pruning cuts across normalizations; so do we in the rows that say
+--approximate.
 
 accuracy: FOLDER has resnet8.onnx and mobilenet.onnx trained on Fashion-MNIST (fixtures/models), --data
 fmnist-calib.npz without labels and fmnist-test.npz with. Accuracy in % at 70, 50 and 30 % of the multiply-accumulates
 left: as cut by L2, with each kind of recovery, and by Torch-Pruning without fine-tuning on the same weights, local and
 global, the ratio searched for.
 
-two-four: 2:4 as SQNR in dB / accuracy in % (of trained models without labels: agreement in % with the original) in
-ONNX Runtime: by magnitude, reordered, with the update, and with a goal (--max-drop). Samples are NAME-calib.npz and
-NAME-eval.npz of --data; models without are judged on noise, and get no update: their weights are random.
+two-four: 2:4 as SQNR in dB, and accuracy in % (where samples have no labels, agreement in % with the original), in
+ONNX Runtime: by magnitude, reordered, with the update, and with a goal (--max-drop). --data has fmnist-calib.npz and
+fmnist-test.npz for resnet8 and mobilenet, imagenet-calib.npz and imagenet-eval.npz for mobilenet_v2_imagenet. Other
+models are judged on noise, and get no update: their weights are random.
 
-latency: ONNX Runtime, one thread, at 70, 50 and 30 % of the multiply-accumulates: the time in % of the original's, by
-medians of interleaved runs, beside the multiply-accumulates that are left.
+latency: ONNX Runtime, one thread, at 70, 50 and 30 % of the multiply-accumulates: the processor time in % of the
+original's, by medians of interleaved runs, beside the multiply-accumulates that are left.
 
 Needs numpy, onnx and onnxruntime; the first two also torch, torchvision and torch-pruning.
 """
@@ -118,19 +120,22 @@ def ours(args, name, folder, *more):
     groups = step(report)["groups"]
     pinned = sum(g["pinned"] is not None for g in groups)
     simple = folder / "simple.onnx"
-    subprocess.run([args.lapidary, "simplify", path, "--no-verify", "--force", "-o", simple], check=True, capture_output=True)
+    command = [args.lapidary, "simplify", path, "--no-verify", "--force", "-o", simple]
+    subprocess.run(command, check=True, capture_output=True)
     own = lapidary(args, simple, folder / "p.onnx", "--no-simplify", *more, "--ratio", args.ratio)["seconds"]
     return f"{100 * after / before:.1f}", f"{seconds:.2f}", f"{own:.3f}", f"{len(groups) - pinned}/{pinned}"
 
 
 def channels(args, folder):
-    print("| model | Torch-Pruning: MACs left % | s | Lapidary: MACs left % | s | cut alone, s | groups cut/left alone |")
+    print("| model | Torch-Pruning: MACs left % | s | Lapidary: MACs left % | s | cut alone, s "
+          "| groups cut/left alone |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name in args.names or NAMES:
         other = theirs(name, args.ratio, args.limit)
         print("|", " | ".join([name, *other, *ours(args, name, folder)]), "|", flush=True)
         if name in NORMALIZED:
-            print("|", " | ".join([f"{name} --approximate", "", "", *ours(args, name, folder, "--approximate")]), "|", flush=True)
+            row = ours(args, name, folder, "--approximate")
+            print("|", " | ".join([f"{name} --approximate", "", "", *row]), "|", flush=True)
 
 
 # -- accuracy ---------------------------------------------------------------------------------------------------------
@@ -171,7 +176,8 @@ def as_module(path):
         if n.op_type == "Conv":
             out, each, *kernel = w[1].shape
             group = a.get("group", 1)
-            made = nn.Conv2d(each * group, out, kernel, a.get("strides", 1), a.get("pads", [0])[0], 1, group, len(w) > 2)
+            stride, pad = a.get("strides", 1), a.get("pads", [0])[0]
+            made = nn.Conv2d(each * group, out, kernel, stride, pad, 1, group, len(w) > 2)
         elif n.op_type == "Gemm":
             made = nn.Linear(w[1].shape[1], w[1].shape[0])
             assert a.get("transB") == 1
@@ -265,7 +271,8 @@ def accuracy(args, folder):
 def two_four(args, folder):
     rows = {"magnitude, in order": ("--no-permute", "none"), "reordered": ("", "none"),
             "update, in order": ("--no-permute", "data"), "both": ("", "data"), "both, with a goal": ("", "goal")}
-    print("| model | 2:4 | layers 2:4 / linear | SQNR dB | accuracy or agreement % | s |\n|---|---|---:|---:|---:|---:|")
+    print("| model | 2:4 | layers 2:4 / linear | SQNR dB | accuracy or agreement % | s |")
+    print("|---|---|---:|---:|---:|---:|")
     for name in args.names or [*TRAINED, "resnet18", "resnet50"]:
         path = args.models / f"{name}.onnx"
         original, trained = session(path), TRAINED.get(name)
@@ -289,7 +296,8 @@ def two_four(args, folder):
             cut = sum(layer["skipped"] is None for layer in layers)
             found = compare(original, session(folder / "s.onnx"), data, 16, 0)
             said = f"{found.get('top1_quantized', found['agreement']):.2f}" if trained else "random weights"
-            print(f"| {name} | {label} | {cut} / {len(layers)} | {found['sqnr_db']:.1f} | {said} | {seconds:.1f} |", flush=True)
+            row = [name, label, f"{cut} / {len(layers)}", f"{found['sqnr_db']:.1f}", said, f"{seconds:.1f}"]
+            print("|", " | ".join(row), "|", flush=True)
 
 
 # -- latency ----------------------------------------------------------------------------------------------------------
