@@ -334,6 +334,26 @@ fn groups_and_trade_offs_are_drawn() {
 }
 
 #[test]
+fn sparse_weights_are_constants_that_the_engine_reads() {
+    let dir = Scratch::new();
+    let (dense, sparse) = (dir.path("dense.onnx"), dir.path("sparse.onnx"));
+    let prune = ["prune", RESNET, "--mode", "unstructured", "--ratio", "0.9", "--quiet", "-o"];
+    assert_eq!(lapidary(&[&prune[..], &[&dense]].concat()).status.code(), Some(0));
+    let more = [sparse.as_str(), "--sparse-initializers"];
+    assert_eq!(lapidary(&[&prune[..], &more].concat()).status.code(), Some(0));
+    let size = |path: &str| std::fs::metadata(path).expect("a file").len();
+    assert!(2 * size(&sparse) < size(&dense));
+    let model = lapidary::onnx::load(Path::new(&sparse)).expect("it loads");
+    let g = &model.graph;
+    let stored = g.ops().filter(|op| g.op(*op).tensor("sparse_value").is_some()).count();
+    assert!(stored > 8, "a sparse initializer is refused by the ONNX checker");
+    json(&["verify", &dense, &sparse, "--random", "2", "--dim", "batch=1", "--json"]);
+    let again = dir.path("again.onnx");
+    json(&["simplify", &sparse, "-o", &again, "--json"]);
+    assert!(size(&again) <= size(&sparse), "sparse weights stay sparse");
+}
+
+#[test]
 fn convert_to_sixteen_bits() {
     let dir = Scratch::new();
     let out = dir.path("half.onnx");

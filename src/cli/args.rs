@@ -19,8 +19,8 @@ pub(super) struct OutputArgs {
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true,
           default_missing_value = "1K", value_parser = parse_size)]
     pub(super) external_data: Option<usize>,
-    /// Store weights that get smaller by it as sparse initializers; ONNX Runtime reads them,
-    /// TensorRT does not
+    /// Store weights that get smaller by it in coordinate format, as sparse values of Constant nodes
+    /// (operator set 11); ONNX Runtime reads them, TensorRT does not
     #[arg(long)]
     pub(super) sparse_initializers: bool,
     #[command(flatten)]
@@ -70,6 +70,14 @@ impl OutputArgs {
         let model = match self.sparse_initializers {
             false => model,
             true => {
+                let opset = model.default_opset();
+                if opset < onnx::SPARSE_CONSTANTS {
+                    anyhow::bail!(
+                        "--sparse-initializers needs operator set {}, the model has {opset}: `lapidary \
+                         convert` raises it",
+                        onnx::SPARSE_CONSTANTS
+                    );
+                }
                 sparse = model.clone();
                 sparsify(&mut sparse.graph);
                 &sparse
@@ -80,8 +88,8 @@ impl OutputArgs {
     }
 }
 
-/// Stores constants in coordinate format where that takes fewer bytes. Operands of ops only: other
-/// places of the file take dense tensors.
+/// Stores constants in coordinate format where that takes fewer bytes, as new ones, which the file has
+/// as `Constant` nodes. Operands of ops only: other places of the file take dense tensors.
 fn sparsify(g: &mut Graph) {
     let constants: Vec<ValueId> = g.values().filter(|v| !g.is_output(*v)).collect();
     for v in constants {
@@ -89,6 +97,7 @@ fn sparsify(g: &mut Graph) {
             && g.const_tensor(v).is_some_and(|t| sparse.byte_len() < t.byte_len())
         {
             g.set_data(v, sparse);
+            g.facts_mut(v).init_rank = u32::MAX;
         }
     }
 }

@@ -27,6 +27,7 @@ mod order;
 mod patch;
 mod poly;
 mod shape;
+mod sparse;
 mod spelling;
 mod tensor;
 mod value;

@@ -24,9 +24,9 @@ pub struct TensorInfo {
 /// A constant tensor: element type, dims and the elements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    dtype: DType,
-    dims: Vec<usize>,
-    data: TensorData,
+    pub(super) dtype: DType,
+    pub(super) dims: Vec<usize>,
+    pub(super) data: TensorData,
     /// What else the file said about it.
     pub info: Option<Arc<TensorInfo>>,
 }
@@ -106,12 +106,6 @@ impl Tensor {
                 info: None,
             }),
         }
-    }
-
-    /// A sparse tensor; `values` are its non-zero elements and `indices` where they stand.
-    pub fn sparse(dims: Vec<usize>, values: Tensor, indices: Tensor) -> Tensor {
-        let dtype = values.dtype;
-        Tensor { dtype, dims, data: TensorData::Sparse(Arc::new((values, indices))), info: None }
     }
 
     /// A tensor of plain numbers.
@@ -314,24 +308,6 @@ impl Tensor {
                 (TensorData::Sparse(a), TensorData::Sparse(b)) => Arc::ptr_eq(a, b),
                 _ => false,
             }
-    }
-
-    /// A dense tensor of numbers of 8 bits or more in coordinate format: what is not zero, and where
-    /// it stands counted along all axes.
-    pub fn to_sparse(&self) -> Option<Tensor> {
-        let (raw, width) = (self.raw()?, self.dtype.bits() / 8);
-        if width == 0 || self.is_empty() || self.rank() == 0 {
-            return None;
-        }
-        let (mut values, mut indices) = (Vec::new(), Vec::new());
-        for (i, element) in (0i64..).zip(raw.chunks_exact(width)) {
-            if element.iter().any(|b| *b != 0) {
-                values.extend_from_slice(element);
-                indices.push(i);
-            }
-        }
-        let values = Tensor::new(self.dtype, vec![indices.len()], values.into()).ok()?;
-        Some(Tensor::sparse(self.dims.clone(), values, Tensor::vector(&indices)))
     }
 
     /// The same elements under other dims of the same element count.

@@ -28,6 +28,9 @@ pub use output::write_whole;
 pub use save::{ExternalData, SaveOptions, SavedNames, save, to_bytes};
 pub use skeleton::{Skeleton, skeleton};
 
+/// Since this operator set a `Constant` may hold a sparse value.
+pub const SPARSE_CONSTANTS: i64 = 11;
+
 /// Protobuf types by prost: `bytes` fields stay slices of the file.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod pb {

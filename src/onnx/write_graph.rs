@@ -68,15 +68,33 @@ fn function(f: &Function) -> Result<pb::FunctionProto, SaveError> {
 }
 
 fn constant(t: pb::TensorProto) -> pb::NodeProto {
+    let name = t.name().to_owned();
+    let value = pb::AttributeProto {
+        name: Some("value".to_owned()),
+        r#type: Some(pb::attribute_proto::AttributeType::Tensor as i32),
+        t: Some(Box::new(t)),
+        ..Default::default()
+    };
+    constant_node(value, name)
+}
+
+/// A sparse initializer has a sparse type, which no operator takes and the ONNX checker refuses; the
+/// result of a `Constant` is dense, whatever its value (since operator set 11).
+fn sparse_constant(t: pb::SparseTensorProto, name: &str) -> pb::NodeProto {
+    let value = pb::AttributeProto {
+        name: Some("sparse_value".to_owned()),
+        r#type: Some(pb::attribute_proto::AttributeType::SparseTensor as i32),
+        sparse_tensor: Some(Box::new(t)),
+        ..Default::default()
+    };
+    constant_node(value, name.to_owned())
+}
+
+fn constant_node(value: pb::AttributeProto, output: String) -> pb::NodeProto {
     pb::NodeProto {
-        output: vec![t.name().to_owned()],
+        output: vec![output],
         op_type: Some("Constant".to_owned()),
-        attribute: vec![pb::AttributeProto {
-            name: Some("value".to_owned()),
-            r#type: Some(pb::attribute_proto::AttributeType::Tensor as i32),
-            t: Some(Box::new(t)),
-            ..Default::default()
-        }],
+        attribute: vec![value],
         ..Default::default()
     }
 }
@@ -191,6 +209,9 @@ impl GraphWriter {
         let mut constants = Vec::new();
         for (rank, v, data) in initializers {
             match data.data() {
+                TensorData::Sparse(_) if rank == u32::MAX && !g.is_input(v) => {
+                    constants.push(sparse_constant(tensor::write_sparse(data, None), &names[&v]));
+                }
                 TensorData::Sparse(_) => {
                     out.sparse_initializer.push(tensor::write_sparse(data, Some(&names[&v])));
                 }

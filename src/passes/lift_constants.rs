@@ -10,13 +10,14 @@
 //! ```
 //!
 //! ## When it applies
-//! The value is a dense tensor, number, string or list of them, and no graph output.
+//! The value is a tensor, number, string or list of them, and no graph output. A sparse tensor stays
+//! sparse, and is written as a Constant again.
 //!
 //! ## What it preserves
 //! Names. Elements are not copied.
 //!
 //! ## Limits
-//! A Constant that is a graph output stays an op; so do sparse ones.
+//! A Constant that is a graph output stays an op.
 
 use crate::ir::{AttrValue, Graph, Model, OpId, Tensor, ValueId};
 use crate::pass::{Cx, Pass, PassError, PassInfo, Semantics, visit_model};
@@ -55,7 +56,7 @@ pub(crate) fn lift(g: &mut Graph) {
 fn liftable(g: &Graph, op: OpId) -> Option<(ValueId, Tensor)> {
     let v = g.result(op, 0).filter(|v| !g.is_output(*v))?;
     let tensor = match &g.op(op).attrs.first()?.value {
-        AttrValue::Tensor(t) if !matches!(t.data(), crate::ir::TensorData::Sparse(_)) => t.clone(),
+        AttrValue::Tensor(t) => t.clone(),
         AttrValue::Float(v) => Tensor::scalar(*v),
         AttrValue::Int(v) => Tensor::scalar(*v),
         AttrValue::Floats(v) => Tensor::vector(v),

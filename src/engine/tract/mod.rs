@@ -35,13 +35,16 @@ impl Engine for TractEngine {
     }
 
     fn prepare(&self, model: &Model, taps: &[String]) -> Result<Arc<dyn Session>, EngineError> {
-        let mut inlined;
-        let model = match model.functions.is_empty() {
+        let mut plain;
+        let model = match model.functions.is_empty() && !support::has_sparse(&model.graph) {
             true => model,
             false => {
-                inlined = model.clone();
-                inline_functions(&mut inlined);
-                &inlined
+                plain = model.clone();
+                inline_functions(&mut plain);
+                if support::has_sparse(&plain.graph) {
+                    support::densify(&mut plain);
+                }
+                &plain
             }
         };
         support::check(model)?;
