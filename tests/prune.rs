@@ -99,6 +99,7 @@ fn largest_difference(a: &[Tensor], b: &[Tensor]) -> f64 {
         assert_eq!(x.dims(), y.dims());
         let (x, y) = (x.to_f64().expect("numbers"), y.to_f64().expect("numbers"));
         for (x, y) in x.iter().zip(&y) {
+            assert_eq!(x.is_nan(), y.is_nan(), "one of the two is no number");
             worst = worst.max((x - y).abs());
         }
     }

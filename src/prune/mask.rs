@@ -47,7 +47,14 @@ pub(super) fn mask_lanes(
         let Some((mask, masked)) = mask(g, groups, id, lane.value, lane.axis, gone) else {
             continue;
         };
+        let uses = g.uses(lane.value).into_iter();
+        let divides = |(op, slot): &(OpId, Slot)| g.op(*op).is("Div") && *slot == Slot::Operand(1);
+        let quotients: Vec<OpId> = uses.filter(divides).map(|u| u.0).collect();
         g.replace_uses(lane.value, masked);
+        // Zero divided by what it was stays zero; by zero it would be no number.
+        for op in quotients {
+            g.set_operand(op, 1, Some(lane.value));
+        }
         g.add_op(Op::new("Mul"), &[Some(lane.value), Some(mask)], &[Some(masked)], Some(maker));
     }
 }
