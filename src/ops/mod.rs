@@ -53,7 +53,7 @@ pub(crate) use facts::is_shape_arithmetic;
 pub use facts::{operand_shape, result_shape};
 pub use infer::{Arg, Found, InferCx, InferError, MAX_SYM, broadcast, normalize_axis, unify_dim};
 pub use join::join;
-pub(crate) use window::list as window_list;
+pub(crate) use window::Window;
 
 use crate::ir::{Dim, Graph, Op, OpId, Tensor, Type};
 use crate::maps::Map;

@@ -5,15 +5,22 @@ use crate::ir::{Dim, Op};
 
 /// How padding is decided (`auto_pad`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AutoPad {
+pub(crate) enum AutoPad {
     Explicit,
-    Same,
+    SameUpper,
+    SameLower,
     Valid,
+}
+
+impl AutoPad {
+    fn is_same(self) -> bool {
+        matches!(self, AutoPad::SameUpper | AutoPad::SameLower)
+    }
 }
 
 /// A window over the spatial axes; every list has one entry for each of them.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     pub kernel: Vec<Dim>,
     pub strides: Vec<i64>,
     pub dilations: Vec<i64>,
@@ -31,7 +38,8 @@ impl Window {
         let n = kernel.len();
         let pads = list(op, "pads", 2 * n, 0)?;
         let auto = match op.str("auto_pad") {
-            Some("SAME_UPPER" | "SAME_LOWER") => AutoPad::Same,
+            Some("SAME_UPPER") => AutoPad::SameUpper,
+            Some("SAME_LOWER") => AutoPad::SameLower,
             Some("VALID") => AutoPad::Valid,
             _ => AutoPad::Explicit,
         };
@@ -72,7 +80,7 @@ impl Window {
 
     fn positions_along(&self, i: usize, input: &Dim) -> Result<Dim, InferError> {
         let stride = Dim::Known(self.strides[i]);
-        if self.auto == AutoPad::Same {
+        if self.auto.is_same() {
             return Ok(input.ceil_div(&stride));
         }
         let (before, after) = self.pads[i];
@@ -94,6 +102,18 @@ impl Window {
         Ok(positions.smaller(&from_start.ceil_div(&stride)))
     }
 
+    /// Padding before axis `i` that has `input` elements and `output` positions; `None` when the size of
+    /// the kernel is not known.
+    pub fn padding_before(&self, i: usize, input: i64, output: i64) -> Option<i64> {
+        let extent = self.extent(i).known()?;
+        let total = (output.max(1) - 1) * self.strides[i] + extent - input;
+        Some(match self.auto {
+            AutoPad::SameUpper => total.max(0) / 2,
+            AutoPad::SameLower => total.max(0) - total.max(0) / 2,
+            AutoPad::Explicit | AutoPad::Valid => self.pads[i].0,
+        })
+    }
+
     /// Size that a transposed window spreads each axis to; `extra` is `output_padding`.
     pub fn spread(&self, input: &[Dim], extra: &[i64]) -> Result<Vec<Dim>, InferError> {
         if input.len() != self.kernel.len() || extra.len() != input.len() {
@@ -101,7 +121,7 @@ impl Window {
         }
         let along = |(i, d): (usize, &Dim)| {
             let stride = Dim::Known(self.strides[i]);
-            if self.auto == AutoPad::Same {
+            if self.auto.is_same() {
                 return d * &stride;
             }
             let moved = &(d - &Dim::Known(1)) * &stride;

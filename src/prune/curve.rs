@@ -5,11 +5,9 @@ use serde::Serialize;
 use super::options::Measure;
 use super::sensitivity::SensitivityOptions;
 use super::target::Goal;
-use super::{PruneError, PruneOptions, prune_with, select};
+use super::{PruneError, PruneOptions, outcome, prune_with, select};
 use crate::ir::Model;
-use crate::pass::Semantics;
 use crate::recover::Calibration;
-use crate::verify;
 
 /// The model pruned at one ratio.
 #[derive(Clone, Debug, Serialize)]
@@ -68,14 +66,13 @@ pub fn curve(
         let mut cut = model.clone();
         let quiet = Calibration { progress: &|_, _, _| {}, ..data };
         prune_with(&mut cut, &options, Some(quiet), dims)?;
-        let (engine, source, lossy) = (data.engine, data.source, Semantics::Lossy);
-        let v = verify::compare(model, &cut, engine, source, source.len(), lossy, &|_| {});
+        let found = outcome::measure(model, &cut, quiet);
         points.push(CurvePoint {
             ratio: *ratio,
             macs: goal(Measure::Macs).share_of(&cut)?,
             params: goal(Measure::Params).share_of(&cut)?,
-            sqnr_db: Some(v.min_sqnr_db()).filter(|db| db.is_finite()),
-            agreement: v.min_top1(),
+            sqnr_db: found.sqnr_db,
+            agreement: found.agreement,
         });
     }
     Ok(Curve { points, samples: data.source.len() * data.source.batch() })

@@ -91,7 +91,7 @@ impl Groups {
     }
 
     /// Something along the lane can be cut.
-    fn is_open(&self, lane: LaneId) -> bool {
+    pub fn is_open(&self, lane: LaneId) -> bool {
         let group = |c: &Class| self.groups.get(self.group_of[*c as usize] as usize);
         self.classes(lane).iter().any(|c| group(c).is_some_and(|g| g.pinned.is_none()))
     }

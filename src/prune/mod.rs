@@ -16,6 +16,7 @@ mod curve;
 mod cuts;
 mod derived;
 mod edits;
+mod error;
 mod explain;
 mod flat;
 mod groups;
@@ -24,6 +25,7 @@ mod lanes;
 mod links;
 mod mask;
 mod options;
+mod outcome;
 mod run;
 mod select;
 mod sensitivity;
@@ -36,6 +38,7 @@ pub mod verify;
 
 pub use curve::{Curve, CurvePoint, curve};
 pub use cuts::{ChannelNorms, Cuts};
+pub use error::PruneError;
 pub use explain::{AxisPart, Explanation};
 pub use groups::Group;
 pub use importance::{Aggregate, Importance, Normalize};
@@ -51,95 +54,10 @@ use flat::Flat;
 use groups::Groups;
 use importance::Moments;
 
-use crate::engine::RunError;
 use crate::ir::{Graph, Model};
 use crate::pass;
 use crate::passes::lift_constants;
-use crate::recover::{Kept, RecoverError, RecoveryReport};
-
-/// Why a model was not pruned.
-#[derive(Debug, thiserror::Error)]
-pub enum PruneError {
-    /// A pattern is no glob.
-    #[error("bad pattern {pattern:?}: {why}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A ratio makes no sense.
-    #[error("ratio {0} is not between 0 and 1")]
-    Ratio(f64),
-    /// A weight cannot be ranked.
-    #[error("weight {name:?} is not a float tensor whose channels can be ranked")]
-    Weight {
-        /// Its name.
-        name: String,
-    },
-    /// A weight holds NaN.
-    #[error("weight {name:?} holds NaN; its channels have no order")]
-    NotANumber {
-        /// Its name.
-        name: String,
-    },
-    /// A constant could not be cut.
-    #[error("constant {name:?} could not be cut; please report this with the model")]
-    Cut {
-        /// Its name.
-        name: String,
-    },
-    /// The cut left lengths that do not fit: a bug in Lapidary.
-    #[error("the pruned model does not fit together ({0}); please report this with the model")]
-    Misfit(verify::Misfit),
-    /// Recovery was asked for without anything to recover from.
-    #[error("--recover needs calibration data: give --data PATH")]
-    NoData,
-    /// An importance that looks at activations, without data.
-    #[error("this importance looks at activations: give calibration data with --data PATH")]
-    ImportanceData,
-    /// A goal for outputs, without samples to judge them on.
-    #[error("--max-drop needs calibration data: give --data PATH")]
-    GoalData,
-    /// A goal for outputs, for channels.
-    #[error(
-        "--max-drop is for single weights (--mode 2:4, unstructured); channels have --target-macs"
-    )]
-    GoalMode,
-    /// The goal is accuracy, but the model gives no scores.
-    #[error("--metric top1 needs a first output of shape [N, classes]")]
-    GoalScores,
-    /// The model does not run.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// Single weights are recovered by reconstruction only.
-    #[error("for single weights --recover is none or reconstruct")]
-    Update,
-    /// The goal cannot be measured.
-    #[error("{what} cannot be measured: {why}")]
-    Measure {
-        /// What was to be measured.
-        what: &'static str,
-        /// Why not.
-        why: String,
-    },
-    /// The goal is out of reach.
-    #[error(
-        "the goal of {goal:.3} of the {what} is out of reach: {least:.3} are left when all that may \
-         be cut is cut"
-    )]
-    Unreachable {
-        /// What the goal is about.
-        what: &'static str,
-        /// The share that was asked for.
-        goal: f64,
-        /// The least share found.
-        least: f64,
-    },
-    /// Recovery failed.
-    #[error(transparent)]
-    Recover(#[from] RecoverError),
-}
+use crate::recover::{Calibration, Kept, RecoveryReport};
 
 /// What pruning did to one group.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -295,6 +213,18 @@ impl Analysis {
     fn choose_by(&self, o: &PruneOptions, moments: Option<&Moments>) -> Result<Choice, PruneError> {
         let scores = importance::scores(self.graph(), &self.groups, o, moments)?;
         self.choose_scored(o, &scores)
+    }
+
+    /// The moments over the data that scores of this importance need, if it needs any.
+    fn moments(
+        &self,
+        importance: Importance,
+        data: Option<Calibration>,
+    ) -> Result<Option<Moments>, PruneError> {
+        match data.filter(|_| importance.needs_data()) {
+            Some(c) => Moments::collect(&self.model, self.graph(), &self.groups, c).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn choose_scored(&self, o: &PruneOptions, scores: &[f64]) -> Result<Choice, PruneError> {

@@ -1,16 +1,14 @@
 //! Pruning from start to end: choice, cut, recovery, and these in several steps.
 
-use super::importance::{self, Importance, Moments};
+use super::importance::Importance;
 use super::options::Measure;
 use super::select::{Patterns, check_ratio};
 use super::{
-    Analysis, Choice, Cuts, GoalReport, GroupReport, PruneError, PruneOptions, PruneReport, params,
-    target,
+    Analysis, Choice, Cuts, GoalReport, GroupReport, PruneError, PruneOptions, PruneReport,
+    outcome, params, target,
 };
 use crate::ir::Model;
-use crate::pass::Semantics;
 use crate::recover::{self, Calibration, Kept, Recover, RecoverError, RecoveryReport};
-use crate::verify;
 
 /// Float parameters above which recovery only rescales unless asked: least squares over the layers of
 /// larger models take minutes.
@@ -126,12 +124,7 @@ impl Run<'_> {
         steps: usize,
     ) -> Result<Choice, PruneError> {
         let o = &self.options;
-        let moments: Option<Moments> = match self.data.filter(|_| o.importance().needs_data()) {
-            Some(c) => {
-                Some(importance::moments(&analysis.model, analysis.graph(), &analysis.groups, c)?)
-            }
-            None => None,
-        };
+        let moments = analysis.moments(o.importance(), self.data)?;
         match o.target() {
             None => {
                 let ratio = 1.0 - (1.0 - o.ratio).powf(1.0 / steps as f64);
@@ -167,17 +160,10 @@ impl Run<'_> {
         cut: &mut Model,
         c: Calibration,
     ) -> Result<RecoveryReport, RecoverError> {
-        let sqnr = |m: &Model| {
-            let n = c.source.len();
-            let progress = |done| (c.progress)("compare", done, n);
-            let lossy = Semantics::Lossy;
-            let found = verify::compare(original, m, c.engine, c.source, n, lossy, &progress);
-            Some(found.min_sqnr_db()).filter(|db| db.is_finite())
-        };
-        let before = sqnr(cut);
+        let sqnr_before = outcome::measure(original, cut, c).sqnr_db;
         let report = recover::recover(original, cut, &self.kept, self.method, c)?;
-        let after = sqnr(cut);
-        Ok(RecoveryReport { sqnr_before: before, sqnr_after: after, ..report })
+        let sqnr_after = outcome::measure(original, cut, c).sqnr_db;
+        Ok(RecoveryReport { sqnr_before, sqnr_after, ..report })
     }
 }
 

@@ -7,11 +7,9 @@ use super::importance::{self, Importance};
 use super::options::Measure;
 use super::select::{self, Plan, check_ratio};
 use super::target::Goal;
-use super::{Analysis, Choice, LayerRatio, PruneError, PruneOptions};
+use super::{Analysis, Choice, LayerRatio, PruneError, PruneOptions, outcome};
 use crate::ir::Model;
-use crate::pass::Semantics;
 use crate::recover::{self, Calibration, Recover};
-use crate::verify;
 
 /// Options of the measurement.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
@@ -133,12 +131,7 @@ pub fn sensitivity(
         ..PruneOptions::default()
     };
     let analysis = Analysis::with(model, o.approximate);
-    let moments = match options.importance().needs_data() {
-        true => {
-            Some(importance::moments(&analysis.model, analysis.graph(), &analysis.groups, data)?)
-        }
-        false => None,
-    };
+    let moments = analysis.moments(options.importance(), Some(data))?;
     let (g, groups) = (analysis.graph(), &analysis.groups);
     let scores = importance::scores(g, groups, &options, moments.as_ref())?;
     let plans = analysis.choose_scored(&options, &scores)?.plans;
@@ -207,21 +200,19 @@ impl Measuring<'_> {
         let choice = self.choice(|i| if i == k { removed } else { 0 });
         let mut cut = self.analysis.cut(&choice)?;
         let original = &self.analysis.model;
+        let quiet = Calibration { progress: &|_, _, _| {}, ..self.data };
         if method != Recover::None {
-            let quiet = Calibration { progress: &|_, _, _| {}, ..self.data };
             recover::recover(original, &mut cut, &self.analysis.kept(&choice), method, quiet)?;
         }
-        let (engine, source) = (self.data.engine, self.data.source);
-        let lossy = Semantics::Lossy;
-        let v = verify::compare(original, &cut, engine, source, source.len(), lossy, &|_| {});
+        let found = outcome::measure(original, &cut, quiet);
         let group = &self.analysis.groups()[k];
         Ok(Point {
             ratio,
             removed,
             channels: group.channels() - removed * group.cells.len(),
             macs: self.goal.share_of(&cut)?,
-            sqnr_db: Some(v.min_sqnr_db()).filter(|db| db.is_finite()),
-            agreement: v.min_top1(),
+            sqnr_db: found.sqnr_db,
+            agreement: found.agreement,
         })
     }
 

@@ -1,8 +1,9 @@
 //! Linear layers: where weight and bias are, and which elements of the input each result reads.
 
 use super::linalg::{Mat, transpose};
+use super::patches;
 use crate::ir::{DType, Graph, OpId, Tensor, ValueId};
-use crate::ops::window_list;
+use crate::ops::Window;
 use crate::passes::weights::float_tensor;
 
 /// A `Conv`, `Gemm` or `MatMul` with a weight of its own.
@@ -26,22 +27,6 @@ enum Kind {
     Matrix { transposed: bool },
     /// Weight `[n, k / taps, …]`; channels are axis 1.
     Conv(Window),
-}
-
-#[derive(Clone, Debug)]
-struct Window {
-    kernel: Vec<usize>,
-    strides: Vec<usize>,
-    dilations: Vec<usize>,
-    begin: Vec<usize>,
-    auto: Auto,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Auto {
-    Explicit,
-    SameUpper,
-    SameLower,
 }
 
 impl Layer {
@@ -75,7 +60,7 @@ impl Layer {
         match node.op_type.as_str() {
             "Conv" => {
                 layer.groups = usize::try_from(node.int_or("group", 1)).ok().filter(|g| *g > 0)?;
-                layer.kind = Kind::Conv(Window::of(g, op, &tensor.dims()[2..])?);
+                layer.kind = Kind::Conv(patches::window(node, &tensor.dims()[2..])?);
                 if !tensor.dims()[0].is_multiple_of(layer.groups) {
                     return None;
                 }
@@ -285,7 +270,7 @@ impl Layer {
     ) -> Option<()> {
         match &self.kind {
             Kind::Matrix { .. } => self.channels_at(x, places, None, out),
-            Kind::Conv(window) => window.patches(x, result, places, out),
+            Kind::Conv(window) => patches::append(window, x, result, places, out),
         }
     }
 }
@@ -298,89 +283,4 @@ fn following_bias(g: &Graph, result: ValueId) -> Option<(OpId, usize)> {
     let fits =
         g.const_operand(add, bias).is_some_and(|t| t.len() == n && t.dims().last() == Some(&n));
     (g.op(add).is("Add") && fits).then_some((add, bias))
-}
-
-impl Window {
-    fn of(g: &Graph, op: OpId, kernel: &[usize]) -> Option<Window> {
-        let (node, n) = (g.op(op), kernel.len());
-        let list = |name: &str, len: usize, default: i64| -> Option<Vec<usize>> {
-            let all = window_list(node, name, len, default).ok()?;
-            all.into_iter().map(|x| usize::try_from(x).ok()).collect()
-        };
-        let auto = match node.str("auto_pad") {
-            Some("SAME_UPPER") => Auto::SameUpper,
-            Some("SAME_LOWER") => Auto::SameLower,
-            _ => Auto::Explicit,
-        };
-        let mut begin = list("pads", 2 * n, 0)?;
-        begin.truncate(n);
-        if node.str("auto_pad") == Some("VALID") {
-            begin.fill(0);
-        }
-        let (strides, dilations) = (list("strides", n, 1)?, list("dilations", n, 1)?);
-        Some(Window { kernel: kernel.to_vec(), strides, dilations, begin, auto })
-    }
-
-    /// Padding before axis `i`.
-    fn before(&self, i: usize, input: usize, output: usize) -> usize {
-        let extent = (self.kernel[i] - 1) * self.dilations[i] + 1;
-        let total = ((output.max(1) - 1) * self.strides[i] + extent).saturating_sub(input);
-        match self.auto {
-            Auto::Explicit => self.begin[i],
-            Auto::SameUpper => total / 2,
-            Auto::SameLower => total - total / 2,
-        }
-    }
-
-    /// Appends the patches behind places of the result: channels, and the taps of each.
-    fn patches(
-        &self,
-        x: &Tensor,
-        result: &[usize],
-        places: &[usize],
-        out: &mut Vec<f32>,
-    ) -> Option<()> {
-        let (data, dims) = (x.to_f32()?, x.dims());
-        let n = self.kernel.len();
-        if dims.len() != n + 2 || result.len() != n + 2 || self.kernel.contains(&0) {
-            return None;
-        }
-        let size: usize = dims[2..].iter().product();
-        let outputs: usize = result[2..].iter().product();
-        let taps: usize = self.kernel.iter().product();
-        let mut offsets = vec![None; taps];
-        for &p in places {
-            let (batch, mut rest) = (p / outputs, p % outputs);
-            let mut corner = vec![0isize; n];
-            for i in (0..n).rev() {
-                let before = self.before(i, dims[i + 2], result[i + 2]) as isize;
-                corner[i] = ((rest % result[i + 2]) * self.strides[i]) as isize - before;
-                rest /= result[i + 2];
-            }
-            for (tap, offset) in offsets.iter_mut().enumerate() {
-                *offset = self.offset(tap, &corner, &dims[2..]);
-            }
-            for c in 0..dims[1] {
-                let plane = data.get((batch * dims[1] + c) * size..)?;
-                let value = |o: &Option<usize>| o.map_or(Some(0.0), |o| plane.get(o).copied());
-                for o in &offsets {
-                    out.push(value(o)?);
-                }
-            }
-        }
-        Some(())
-    }
-
-    /// Where a tap reads in a plane; `None` in the padding.
-    fn offset(&self, mut tap: usize, corner: &[isize], plane: &[usize]) -> Option<usize> {
-        let (mut at, mut stride) = (0, 1);
-        for i in (0..corner.len()).rev() {
-            let k = (tap % self.kernel[i]) * self.dilations[i];
-            tap /= self.kernel[i];
-            let x = usize::try_from(corner[i] + k as isize).ok().filter(|x| *x < plane[i])?;
-            at += x * stride;
-            stride *= plane[i];
-        }
-        Some(at)
-    }
 }

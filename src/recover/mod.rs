@@ -7,10 +7,12 @@
 //! of each result, as many as the layer has weights to determine; the same places in both models.
 
 mod activation;
+mod descent;
 mod fit;
 pub(crate) mod grid;
 pub(crate) mod layer;
 pub(crate) mod linalg;
+mod patches;
 mod report;
 mod solve;
 pub(crate) mod sparse;
@@ -315,35 +317,8 @@ impl Job {
         }
         let weights = self.layer.weights(g).ok_or("its weight cannot be read")?;
         let bias = self.layer.bias_values(g, n).ok_or("its bias cannot be read")?;
-        let each = n / groups;
-        let (inputs, want) = (Mat::new(&d.inputs, groups * k), Mat::new(&d.want, n));
-        let shortcut = has_shortcut.then(|| Mat::new(&d.shortcut, n));
-        let one = |group: usize| {
-            let (from, to) = (group * each, (group + 1) * each);
-            let (x, y) = (inputs.columns(group * k, k).packed(), want.columns(from, each).packed());
-            let s = shortcut.map(|s| s.columns(from, each).packed());
-            let problem = Problem {
-                inputs: Mat { rows, ..Mat::new(&x, k) },
-                want: Mat { rows, ..Mat::new(&y, each) },
-                shortcut: s.as_ref().map(|s| Mat { rows, ..Mat::new(s, each) }),
-                activation: self.target.activation,
-                biased: self.layer.bias.is_some(),
-            };
-            let old = Linear {
-                weights: weights[from * k..to * k].to_vec(),
-                bias: bias[from..to].to_vec(),
-            };
-            let plain = |linear| Fitted { linear, scales: Vec::new() };
-            let new = match (&self.pattern, self.grid) {
-                (_, Some(grid)) => grid::fit(&problem, &old, d.held_out, grid),
-                (None, None) => plain(problem.fit(method, &old, d.held_out)),
-                (Some(p), None) => {
-                    let dense = p.dense.get(from * k..to * k).unwrap_or_default();
-                    plain(sparse::fit(&problem, &old, dense, p, d.held_out))
-                }
-            };
-            (problem.errors(&old), problem.errors(&new.linear), new)
-        };
+        let old = Linear { weights, bias };
+        let one = |group: usize| self.fit_group(d, &old, group, method);
         let fitted: Vec<_> = (0..groups).into_par_iter().map(one).collect();
         let db = |errors: Vec<(f64, f64)>| {
             let (error, signal) = errors.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
@@ -367,6 +342,44 @@ impl Job {
             db_after: db(fitted.iter().map(|f| f.1).collect()),
             written: self.grid.map(|_| (self.layer.op, new)),
         })
+    }
+
+    /// Fits one group of the results; squared errors and squares of what is wanted before and after.
+    fn fit_group(
+        &self,
+        d: &Data,
+        old: &Linear,
+        group: usize,
+        method: Recover,
+    ) -> ((f64, f64), (f64, f64), Fitted) {
+        let (n, k) = (self.channels, self.fan_in);
+        let (rows, each) = (d.want.len() / n, n / self.layer.groups);
+        let (from, to) = (group * each, (group + 1) * each);
+        let part = |all| Mat::new(all, n).columns(from, each).packed();
+        let x = Mat::new(&d.inputs, self.layer.groups * k).columns(group * k, k).packed();
+        let (y, s) =
+            (part(&d.want[..]), self.target.shortcut.as_ref().map(|_| part(&d.shortcut[..])));
+        let problem = Problem {
+            inputs: Mat { rows, ..Mat::new(&x, k) },
+            want: Mat { rows, ..Mat::new(&y, each) },
+            shortcut: s.as_ref().map(|s| Mat { rows, ..Mat::new(s, each) }),
+            activation: self.target.activation,
+            biased: self.layer.bias.is_some(),
+        };
+        let old = Linear {
+            weights: old.weights[from * k..to * k].to_vec(),
+            bias: old.bias[from..to].to_vec(),
+        };
+        let plain = |linear| Fitted { linear, scales: Vec::new() };
+        let new = match (&self.pattern, self.grid) {
+            (_, Some(grid)) => grid::fit(&problem, &old, d.held_out, grid),
+            (None, None) => plain(problem.fit(method, &old, d.held_out)),
+            (Some(p), None) => {
+                let dense = p.dense.get(from * k..to * k).unwrap_or_default();
+                plain(sparse::fit(&problem, &old, dense, p, d.held_out))
+            }
+        };
+        (problem.errors(&old), problem.errors(&new.linear), new)
     }
 }
 

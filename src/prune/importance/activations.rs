@@ -36,20 +36,19 @@ pub(super) struct Reader {
 
 /// The layers that read channels of open groups.
 pub(super) fn readers(g: &Graph, groups: &Groups) -> Vec<Reader> {
-    let open = |lane: LaneId| {
-        groups.classes(lane).iter().any(|c| {
-            let group = groups.groups.get(groups.group_of[*c as usize] as usize);
-            group.is_some_and(|group| group.pinned.is_none())
-        })
-    };
     let mut sinks: Vec<(LaneId, OpId)> = groups.sinks.clone();
     sinks.sort_unstable();
     sinks.dedup();
-    let all = sinks.into_iter().filter(|(lane, _)| open(*lane));
+    let all = sinks.into_iter().filter(|(lane, _)| groups.is_open(*lane));
     all.filter_map(|(lane, op)| Some(Reader { lane, layer: Layer::shared(g, op)? })).collect()
 }
 
 impl Moments {
+    /// Moments of what the readers of open groups in the main graph of the model read; `g` is the graph
+    /// that the groups are of.
+    ///
+    /// # Errors
+    /// When a sample cannot be had or run.
     pub fn collect(
         model: &Model,
         g: &Graph,

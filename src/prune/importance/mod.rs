@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::groups::{Class, Groups};
 use super::{PruneError, PruneOptions};
 use crate::ir::Graph;
-use crate::recover::Calibration;
 
 pub(super) use activations::Moments;
 pub(in crate::prune) use weights::channel_norms;
@@ -144,20 +143,6 @@ pub(super) fn scores(
         out[class as usize] = score;
     }
     Ok(out)
-}
-
-/// The moments that data-driven scores need, of what the main graph of the model reads; `g` is the graph
-/// that the groups are of.
-///
-/// # Errors
-/// When a sample cannot be had or run.
-pub(super) fn moments(
-    model: &crate::ir::Model,
-    g: &Graph,
-    groups: &Groups,
-    data: Calibration,
-) -> Result<Moments, PruneError> {
-    Moments::collect(model, g, groups, data)
 }
 
 /// Classes of a group and where they are along one lane: for each class the indices.

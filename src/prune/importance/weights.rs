@@ -171,6 +171,33 @@ impl Norm {
             Norm::Linf => "L∞",
         }
     }
+
+    /// The running sum (or maximum) with the elements of `bytes` taken in.
+    fn add(self, so_far: f64, bytes: &[u8]) -> f64 {
+        match self {
+            Norm::L1 => so_far + sum(bytes, f32::abs),
+            Norm::L2 => so_far + sum(bytes, |v| v * v),
+            Norm::Linf => floats(bytes).fold(so_far, |m, v| larger(m, f64::from(v.abs()))),
+        }
+    }
+
+    /// Takes each element into the running sum (or maximum) in its place.
+    fn add_each(self, so_far: &mut [f64], bytes: &[u8]) {
+        let all = so_far.iter_mut().zip(floats(bytes));
+        match self {
+            Norm::L1 => all.for_each(|(s, v)| *s += f64::from(v.abs())),
+            Norm::L2 => all.for_each(|(s, v)| *s += f64::from(v) * f64::from(v)),
+            Norm::Linf => all.for_each(|(s, v)| *s = larger(*s, f64::from(v.abs()))),
+        }
+    }
+
+    /// One of several running sums (or maxima).
+    fn join(self, parts: &[f64]) -> f64 {
+        match self {
+            Norm::Linf => parts.iter().copied().fold(0.0, larger),
+            _ => parts.iter().sum(),
+        }
+    }
 }
 
 /// Norm of the weights behind each atom of a source lane, with the scale of a batch normalization
@@ -252,37 +279,6 @@ fn norms(t: &Tensor, lane: &Lane, norm: Norm) -> Option<Vec<f64>> {
         out.iter_mut().for_each(|v| *v = v.sqrt());
     }
     Some(out)
-}
-
-impl Norm {
-    /// The running sum (or maximum) with the elements of `bytes` taken in.
-    fn add(self, so_far: f64, bytes: &[u8]) -> f64 {
-        match self {
-            Norm::L1 => so_far + sum(bytes, f32::abs),
-            Norm::L2 => so_far + sum(bytes, |v| v * v),
-            Norm::Linf => floats(bytes).fold(so_far, |m, v| larger(m, f64::from(v.abs()))),
-        }
-    }
-}
-
-impl Norm {
-    /// Takes each element into the running sum (or maximum) in its place.
-    fn add_each(self, so_far: &mut [f64], bytes: &[u8]) {
-        let all = so_far.iter_mut().zip(floats(bytes));
-        match self {
-            Norm::L1 => all.for_each(|(s, v)| *s += f64::from(v.abs())),
-            Norm::L2 => all.for_each(|(s, v)| *s += f64::from(v) * f64::from(v)),
-            Norm::Linf => all.for_each(|(s, v)| *s = larger(*s, f64::from(v.abs()))),
-        }
-    }
-
-    /// One of several running sums (or maxima).
-    fn join(self, parts: &[f64]) -> f64 {
-        match self {
-            Norm::Linf => parts.iter().copied().fold(0.0, larger),
-            _ => parts.iter().sum(),
-        }
-    }
 }
 
 /// The larger of the two, NaN if the second is.

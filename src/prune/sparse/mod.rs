@@ -20,9 +20,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::select::{Patterns, check_ratio, removed};
-use super::{Analysis, Mode, PruneError, PruneOptions};
+use super::{Analysis, Mode, PruneError, PruneOptions, outcome};
 use crate::ir::{Graph, Model, Tensor, ValueId};
-use crate::pass::Semantics;
 use crate::recover::sparse::{Kind, recover_sparse};
 use crate::recover::{Calibration, Recover, RecoveryReport};
 use crate::report::zip::deflated;
@@ -227,16 +226,10 @@ impl<'a> Cut<'a> {
 
     /// Makes up for the weights that went.
     fn make_up(&self, model: &mut Model, c: Calibration) -> Result<RecoveryReport, PruneError> {
-        let sqnr = |m: &Model| {
-            let n = c.source.len();
-            let progress = |done| (c.progress)("compare", done, n);
-            let lossy = Semantics::Lossy;
-            let found = verify::compare(&self.dense, m, c.engine, c.source, n, lossy, &progress);
-            Some(found.min_sqnr_db()).filter(|db| db.is_finite())
-        };
-        let sqnr_before = sqnr(model);
+        let sqnr_before = outcome::measure(&self.dense, model, c).sqnr_db;
         let report = recover_sparse(&self.dense, model, &self.kinds(&|_| true), true, c)?;
-        Ok(RecoveryReport { sqnr_before, sqnr_after: sqnr(model), ..report })
+        let sqnr_after = outcome::measure(&self.dense, model, c).sqnr_db;
+        Ok(RecoveryReport { sqnr_before, sqnr_after, ..report })
     }
 }
 
