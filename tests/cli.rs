@@ -348,6 +348,9 @@ fn sparse_weights_are_constants_that_the_engine_reads() {
     let stored = g.ops().filter(|op| g.op(*op).tensor("sparse_value").is_some()).count();
     assert!(stored > 8, "a sparse initializer is refused by the ONNX checker");
     json(&["verify", &dense, &sparse, "--random", "2", "--dim", "batch=1", "--json"]);
+    let [all, counted] = [&dense, &sparse].map(|path| json(&["inspect", path, "--json"]));
+    assert_eq!(counted[0]["params"], all[0]["params"]);
+    assert!(all[0]["params"].as_u64() > Some(0));
     let again = dir.path("again.onnx");
     json(&["simplify", &sparse, "-o", &again, "--json"]);
     assert!(size(&again) <= size(&sparse), "sparse weights stay sparse");

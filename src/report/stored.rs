@@ -9,7 +9,8 @@ use crate::ir::{
 /// The data of a value: of a constant, of a `Constant`, or the default of an input.
 pub(super) fn constant(g: &Graph, v: ValueId) -> Option<&Tensor> {
     let made = || g.producer_op(v).map(|op| g.op(op)).filter(|op| op.is("Constant"));
-    g.initializer(v).or_else(|| made()?.tensor("value"))
+    let held = |name: &str| made()?.tensor(name);
+    g.initializer(v).or_else(|| held("value")).or_else(|| held("sparse_value"))
 }
 
 /// The value is a weight: float data, or integers that stand for floats, read by some op as more
