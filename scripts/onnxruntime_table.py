@@ -13,6 +13,7 @@ import onnx
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 LAST = 2**31 - 1
+DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 
 
 def first_operand_types(kernel):
@@ -32,7 +33,7 @@ def first_operand_types(kernel):
 def main():
     rows = collections.defaultdict(set)
     for kernel in ort.get_all_opkernel_def():
-        if kernel.provider != "CPUExecutionProvider" or kernel.domain not in ("", "com.microsoft"):
+        if kernel.provider != "CPUExecutionProvider" or kernel.domain not in DOMAINS:
             continue
         key = (kernel.domain, kernel.op_name, *kernel.version_range)
         rows[key].update(first_operand_types(kernel) or ["*"])

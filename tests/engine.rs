@@ -228,6 +228,35 @@ fn data_that_do_not_fit_are_explained() {
     assert!(text.contains("neither .npy"), "{text}");
 }
 
+/// A float array of zeros as a .npy file.
+fn npy(dims: &[usize]) -> Vec<u8> {
+    let shape: String = dims.iter().map(|d| format!("{d}, ")).collect();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape})}}\n");
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.bytes());
+    file.extend(vec![0; 4 * dims.iter().product::<usize>()]);
+    file
+}
+
+#[test]
+fn samples_may_be_batches_of_the_fixed_size() {
+    let text = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[2, 3] x) => (float[2, 3] y) {
+        y = Relu (x) }";
+    let model = onnx::text::parse(text).expect("valid text");
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("x.npy");
+    for (dims, runs, batch) in [(vec![4, 3], 2, 2), (vec![5, 2, 3], 5, 1)] {
+        std::fs::write(&path, npy(&dims)).expect("writes");
+        let data = vec![path.display().to_string()];
+        let source =
+            data::open(&DataOptions { data, ..Default::default() }, &model, 0).expect("opens");
+        assert_eq!((source.len(), source.batch()), (runs, batch));
+        let feeds = source.get(runs - 1).expect("reads");
+        assert_eq!(feeds[0].1.dims(), [2, 3]);
+    }
+}
+
 #[test]
 fn random_samples_are_the_same_each_time_and_in_range() {
     let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");

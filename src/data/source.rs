@@ -169,7 +169,11 @@ impl Files {
         }
         samples = samples.min(options.samples.unwrap_or(usize::MAX));
         let used: Vec<InputSpec> = columns.iter().map(|c| c.spec.clone()).collect();
-        let batch = fit::batch_of(&used).min(samples.max(1));
+        // Stored samples may be whole batches already.
+        let batch = match columns.iter().any(Column::is_batched) {
+            true => 1,
+            false => fit::batch_of(&used).min(samples.max(1)),
+        };
         let labels = found.map(|(mut l, _)| {
             l.truncate(samples / batch * batch);
             l
@@ -199,6 +203,16 @@ impl Source for Files {
 }
 
 impl Column {
+    /// Each sample has all axes of the input, that of the batch included.
+    fn is_batched(&self) -> bool {
+        let axes = match &self.kind {
+            Kind::Array(t) => t.rank(),
+            Kind::Rows(rows) => rows.dims().len(),
+            Kind::Shared(_) | Kind::Listed(_) => return false,
+        };
+        self.prepare.is_none() && self.spec.shape.as_ref().is_some_and(|s| axes == s.len() + 1)
+    }
+
     fn len(&self) -> Option<usize> {
         match &self.kind {
             Kind::Array(t) => t.dims().first().copied(),

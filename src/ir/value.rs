@@ -36,6 +36,17 @@ pub struct TensorType {
     pub denotations: Option<Arc<[String]>>,
 }
 
+impl TensorType {
+    /// The same as far as both are known: dims may be known on one side only, and symbols may go by
+    /// other names.
+    pub fn agrees(&self, other: &TensorType) -> bool {
+        let dims = |(x, y): (&Dim, &Dim)| x.known().zip(y.known()).is_none_or(|(x, y)| x == y);
+        let same = |(x, y): (&Shape, &Shape)| x.len() == y.len() && x.iter().zip(y).all(dims);
+        self.dtype.zip(other.dtype).is_none_or(|(x, y)| x == y)
+            && self.shape.as_ref().zip(other.shape.as_ref()).is_none_or(same)
+    }
+}
+
 impl Type {
     /// A tensor type.
     pub fn tensor(dtype: DType, shape: impl Into<Option<Shape>>) -> Type {
@@ -97,8 +108,8 @@ pub struct Value {
     pub(super) name: String,
     /// Type and shape, as far as they are known.
     pub ty: Option<Type>,
-    /// The type that the file gives. Saving writes it again for graph inputs and outputs, and for
-    /// other values as long as `ty` says the same.
+    /// The type that the file gives. Saving writes it again for graph inputs and outputs unless `ty`
+    /// contradicts it, and for other values as long as `ty` says the same.
     pub file_ty: Option<Type>,
     /// Elements of a small integer tensor of rank 0 or 1, as far as shape inference knows them.
     pub sym: Option<Arc<[Dim]>>,

@@ -138,7 +138,8 @@ impl GraphWriter {
         self.outer.pop();
         let io = |v: &ValueId| {
             let value = g.value(*v);
-            info(value, &names[v], value.file_ty.as_ref().or(value.ty.as_ref()))
+            let stated = value.file_ty.as_ref().filter(|t| !contradicts(t, value.ty.as_ref()));
+            info(value, &names[v], stated.or(value.ty.as_ref()))
         };
         out.input = g.inputs().iter().map(io).collect();
         out.output = g.outputs().iter().map(io).collect();
@@ -238,6 +239,14 @@ impl GraphWriter {
         });
         out.quantization_annotation = with_extra(g, ANNOTATION, notes.collect(), |_| true);
     }
+}
+
+/// Whether a type of the file cannot be that of what is computed: some exporters state `[]` for any
+/// shape, which no other tool takes once it can infer the shape.
+fn contradicts(own: &Type, known: Option<&Type>) -> bool {
+    let own = decode::trusted(own.clone());
+    let both = own.as_tensor().zip(known.and_then(Type::as_tensor));
+    both.is_some_and(|(own, known)| !own.agrees(known))
 }
 
 /// The type to write into `value_info`: what the file said, unless more is known now.

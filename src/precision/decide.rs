@@ -78,6 +78,7 @@ pub(super) fn decide(g: &Graph, cx: &Cx, ranges: Option<&Ranges>) -> Plan {
             .types()
             .or_else(|| case.asked())
             .or_else(|| exact.contains(&op).then(|| keep("F2", "it carries exact integers")))
+            .or_else(|| case.scatters())
             .or_else(|| case.constants())
             .or_else(|| case.magnitudes())
             .or_else(|| case.sums());
@@ -226,6 +227,15 @@ impl Case<'_> {
     fn is_mask(&self, v: ValueId, amax: f32) -> bool {
         let range = self.ranges.and_then(|r| r.get(&v));
         amax <= F16_MAX && range.is_some_and(|r| r.max <= self.cx.options.max_activation)
+    }
+
+    /// F2: a sum over an unknown number of updates, as in graph networks, loses what each one adds;
+    /// ONNX Runtime has no kernel for it in 16 bits either.
+    fn scatters(&self) -> Veto {
+        let reduction = self.g.op(self.op).str("reduction").unwrap_or("none");
+        let scatters = self.g.op(self.op).op_type.starts_with("Scatter");
+        (scatters && reduction != "none")
+            .then(|| keep("F2", format!("it combines any number of updates ({reduction})")))
     }
 
     /// F2: sums stay in range on the way, even when all terms are as large as the largest.

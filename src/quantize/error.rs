@@ -26,7 +26,10 @@ pub enum QuantizeError {
     #[error("--max-drop {0} is no drop: give a number from 0 on")]
     MaxDrop(f64),
     /// The model has Q/DQ or integer operators.
-    #[error("the model is quantized already: {0}")]
+    #[error(
+        "the model is quantized already: {0}; `quantize --from-quantized` takes over its ranges, `--strip` makes \
+         it float again"
+    )]
     AlreadyQuantized(String),
     /// The operator set is older than scales along an axis, and the model cannot be converted.
     #[error(transparent)]

@@ -18,7 +18,7 @@ pub(crate) struct Mat<'a> {
 /// Rows that are summed in single precision.
 const CHUNK: usize = 512;
 /// Width of the blocks that threads share out.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 /// Rows of `cols` elements as columns.
 pub(crate) fn transpose(data: &[f32], cols: usize) -> Vec<f32> {
@@ -178,7 +178,7 @@ fn gemm(
 }
 
 /// `c -= a · b`, as [`gemm`] in double precision.
-fn subtract_product(
+pub(crate) fn subtract_product(
     (m, k, n): (usize, usize, usize),
     (a, ar, ac): (&[f64], usize, usize),
     (b, br, bc): (&[f64], usize, usize),

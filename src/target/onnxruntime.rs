@@ -66,7 +66,7 @@ fn odd_quantization(g: &Graph, op: OpId) -> Option<Finding> {
             "a float16 scale: quantized biases get scales that underflow, Concat does not load"
         }
         (_, Some(DType::F8E4M3FN)) if before.is_some_and(|b| b.is("Clip") || b.is("Relu")) => {
-            "FP8 behind Clip or Relu does not load"
+            "FP8 behind Clip or Relu: it does not load, or loses the Relu"
         }
         _ => return None,
     };

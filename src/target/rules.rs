@@ -228,7 +228,8 @@ pub static RULES: &[Rule] = &[
         title: "Q/DQ that ONNX Runtime optimizes to something else",
         page: "ONNX Runtime quantizes biases with the product of two scales, which underflows where \
             these are float16, and makes of Concat between pairs an operator that takes float32 scales \
-            only. Its rewriting of Clip and Relu in front of QuantizeLinear knows no FP8. Seen with \
+            only. Its rewriting of Clip and Relu in front of QuantizeLinear knows no FP8: Clip does not \
+            load, Relu gets lost. Seen with \
             version 1.32; with graph optimizations off such models run as they are meant.",
     },
 ];

@@ -1,9 +1,22 @@
 //! Inputs and outputs of two models: names, order, types.
 
-use crate::ir::{Dim, Graph, Model, TensorType, Value, ValueId};
+use crate::ir::{Graph, Model, Value, ValueId};
+use crate::pass;
 
 /// How inputs and outputs of the result differ from those of the original; empty when they do not.
+/// Where the original declares an output as something else than what it computes, as some exporters
+/// write `[]` for any shape, what it computes counts.
 pub(crate) fn differences(original: &Model, result: &Model) -> Vec<String> {
+    let declared = listed(original, result);
+    if declared.is_empty() {
+        return declared;
+    }
+    let mut inferred = original.clone();
+    pass::infer_model(&mut inferred, &mut |_, _| {});
+    listed(&inferred, result)
+}
+
+fn listed(original: &Model, result: &Model) -> Vec<String> {
     let (a, b) = (&original.graph, &result.graph);
     let needed = |g: &Graph| -> Vec<ValueId> {
         g.inputs().iter().copied().filter(|v| g.initializer(*v).is_none()).collect()
@@ -33,7 +46,7 @@ fn compare(
     for (v, w) in before.iter().zip(after) {
         let (v, w) = (a.value(*v), b.value(*w));
         if let (Some(t), Some(u)) = (v.tensor_type(), w.tensor_type())
-            && !compatible(t, u)
+            && !t.agrees(u)
         {
             out.push(format!("{what} {:?} was {} and is {}", v.name(), show(v), show(w)));
         }
@@ -44,15 +57,30 @@ fn show(v: &Value) -> String {
     v.ty.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The same as far as both are known: dims may be known on one side only, and symbols may go by
-/// other names.
-fn compatible(a: &TensorType, b: &TensorType) -> bool {
-    let dtypes = a.dtype.zip(b.dtype).is_none_or(|(x, y)| x == y);
-    let dims = |(x, y): (&Dim, &Dim)| x.known().zip(y.known()).is_none_or(|(x, y)| x == y);
-    let shapes = a
-        .shape
-        .as_ref()
-        .zip(b.shape.as_ref())
-        .is_none_or(|(x, y)| x.len() == y.len() && x.iter().zip(y).all(dims));
-    dtypes && shapes
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inferred(declared: &str, op: &str) -> (Model, Model) {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\" : 17]>
+             g (float[2, 3] x) => ({declared} y) {{ y = {op} (x) }}"
+        );
+        let m = crate::onnx::text::parse(&text).expect("valid text");
+        let mut after = m.clone();
+        pass::infer_model(&mut after, &mut |_, _| {});
+        (m, after)
+    }
+
+    #[test]
+    fn what_the_file_declares_wrongly_may_change() {
+        let (a, b) = inferred("float", "Relu");
+        assert_eq!(b.graph.value(b.graph.outputs()[0]).sizes(), Some(vec![2, 3]));
+        assert!(differences(&a, &b).is_empty());
+        let (a, _) = inferred("float[2, 3]", "Relu");
+        let (_, b) = inferred("float[3, 2]", "Transpose");
+        assert_eq!(differences(&a, &b).len(), 1);
+        let (a, _) = inferred("float", "Relu");
+        assert_eq!(differences(&a, &b).len(), 1);
+    }
 }

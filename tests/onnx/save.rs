@@ -105,3 +105,17 @@ fn links_are_followed_and_devices_written_to() {
     onnx::save(&model, null, SaveOptions::default()).expect("saved");
     assert!(!null.metadata().expect("there").is_file());
 }
+
+#[test]
+fn an_output_that_the_file_declares_wrongly_is_declared_right_once_it_is_known() {
+    let text = "<ir_version: 8, opset_import: [\"\" : 17]>
+        g (float[2,3] x) => (float y) { y = Relu (x) }";
+    let mut m = onnx::text::parse(text).expect("valid text");
+    let declared = |m: &Model| {
+        let again = onnx::from_bytes(content(m).into(), None).expect("loads");
+        again.graph.value(again.graph.outputs()[0]).sizes()
+    };
+    assert_eq!(declared(&m), Some(vec![]), "as it is, until something is inferred");
+    lapidary::pass::infer_model(&mut m, &mut |_, _| {});
+    assert_eq!(declared(&m), Some(vec![2, 3]));
+}

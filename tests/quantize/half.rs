@@ -103,6 +103,21 @@ fn masks_are_limited_to_the_range() {
 }
 
 #[test]
+fn scattered_sums_stay_in_float32() {
+    let text = "g (float[4, 2] x, int64[4, 2] to) => (float[3, 2] y)
+    <float[2, 2] w = {1, 2, 3, 4}, float[3, 2] zero = {0, 0, 0, 0, 0, 0}> {
+        a = MatMul(x, w)
+        y = ScatterElements<reduction = \"add\">(zero, to, a)
+    }";
+    let (m, report) = converted(text, &fp16(), 0);
+    let kept: Vec<_> = report.kept.iter().map(|k| (k.op_type.as_str(), k.rule)).collect();
+    assert_eq!(kept, [("ScatterElements", "F2")]);
+    assert_eq!(ops(&m), ["Cast", "MatMul", "Cast", "ScatterElements"]);
+    let (_, report) = converted(&text.replace("<reduction = \"add\">", ""), &fp16(), 0);
+    assert!(report.kept.is_empty(), "{:?}", report.kept);
+}
+
+#[test]
 fn special_operands_keep_their_types() {
     let text = "g (float[1, 2, 4, 4] x) => (float[1, 2, 8, 8] y, int64[k, 3] n)
     <float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[4] scales = {1, 1, 2, 2}, float[1, 2, 4] boxes = {0,0,1,1, 0,0,2,2}, int64[3] to = {1, 2, 16}, int64[2] ax = {2, 3}> {

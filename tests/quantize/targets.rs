@@ -12,7 +12,8 @@ fn findings(text: &str, target: &str) -> Vec<Finding> {
 #[track_caller]
 fn ids(op: &str, input: &str, output: &str, constants: &str, target: &str) -> Vec<&'static str> {
     let text = format!(
-        "<ir_version: 9, opset_import: [\"\" : 20, \"com.acme\" : 1, \"com.microsoft\" : 1]>
+        "<ir_version: 9, opset_import: [\"\" : 20, \"com.acme\" : 1, \"com.microsoft\" : 1,
+          \"ai.onnx.ml\" : 3]>
          g ({input} x) => ({output} y) <{constants}> {{ y = {op} }}"
     );
     let found = findings(&text, target);
@@ -33,6 +34,8 @@ fn operators_that_the_version_has() {
     assert_eq!(rt("com.microsoft.FusedConv(x)", "tensorrt"), ["O3"]);
     assert!(rt("Det(x)", "onnxruntime-cpu").is_empty());
     assert_eq!(rt("com.acme.Fancy(x)", "onnxruntime-cpu"), ["R1"]);
+    assert!(rt("ai.onnx.ml.Binarizer(x)", "onnxruntime-cpu").is_empty());
+    assert_eq!(rt("ai.onnx.ml.TreeEnsemble(x)", "onnxruntime-cpu"), ["R1"]);
 }
 
 #[test]

@@ -118,7 +118,11 @@ pub fn raise_opset(m: &mut Model, to: i64) -> Result<(), OpsetError> {
     Ok(())
 }
 
+/// Sets the version of the default domain; of entries that name it twice, as merged models have
+/// them, the first stays.
 fn set_opset(opsets: &mut Vec<(String, i64)>, to: i64) {
+    let mut seen = false;
+    opsets.retain(|(domain, _)| !domain.is_empty() || !std::mem::replace(&mut seen, true));
     match opsets.iter_mut().find(|(domain, _)| domain.is_empty()) {
         Some(entry) => entry.1 = to,
         None => opsets.push((String::new(), to)),

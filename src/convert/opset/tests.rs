@@ -166,3 +166,12 @@ fn no_attribute_is_lost_without_an_adapter() {
         }
     }
 }
+
+#[test]
+fn a_domain_that_is_named_twice_is_named_once_afterwards() {
+    let mut m = text::parse(&model(17, "float[2] x", "y = Relu (x)")).expect("valid text");
+    m.opsets.push(("com.acme".to_owned(), 1));
+    m.opsets.push((String::new(), 17));
+    convert_opset(&mut m, 13).expect("older");
+    assert_eq!(m.opsets, [(String::new(), 13), ("com.acme".to_owned(), 1)]);
+}

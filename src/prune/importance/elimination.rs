@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::super::groups::{Class, Groups};
 use super::activations::{Moments, Reader, readers};
 use crate::ir::Graph;
-use crate::recover::linalg::Cholesky;
+use crate::recover::linalg::{BLOCK, Cholesky, subtract_product};
 
 /// Added to the diagonal of `H`, relative to its mean.
 const RIDGE: f64 = 1e-3;
@@ -116,37 +116,67 @@ impl Sink {
         atoms.iter().map(one).sum::<f64>() / self.energy.max(1e-30)
     }
 
+    /// Takes all channels of a class away at once, which is what one after the other comes to.
     fn remove(&mut self, class: Class) {
-        let atoms = self.atoms.get(&class).cloned().unwrap_or_default();
         if self.diagonal {
             return;
         }
-        for c in atoms {
-            let n = self.n;
-            let d = self.inverse[c * n + c];
-            let h: Vec<f64> = self.inverse[c * n..(c + 1) * n].iter().map(|x| x / d).collect();
-            let s: Vec<f64> = self.products[c * n..(c + 1) * n].to_vec();
-            for i in 0..n {
-                let (hi, si) = (h[i], s[i]);
-                if hi == 0.0 && si == 0.0 {
-                    continue;
-                }
-                let (inverse, products) =
-                    (&mut self.inverse[i * n..(i + 1) * n], &mut self.products[i * n..(i + 1) * n]);
-                for j in 0..n {
-                    inverse[j] -= hi * h[j] * d;
-                    products[j] += hi * h[j] * s[c] - si * h[j] - hi * s[j];
-                }
-            }
-            for i in 0..n {
-                for at in [c * n + i, i * n + c] {
-                    self.inverse[at] = 0.0;
-                    self.products[at] = 0.0;
-                }
-            }
-            self.inverse[c * n + c] = 1.0;
+        let Some(gone) = self.atoms.remove(&class) else { return };
+        let (n, k) = (self.n, gone.len());
+        let take = |of: &[f64]| -> Vec<f64> {
+            gone.iter().flat_map(|c| of[c * n..(c + 1) * n].iter().copied()).collect()
+        };
+        let square = |of: &[f64]| -> Vec<f64> {
+            of.chunks(n).flat_map(|row| gone.iter().map(|c| row[*c])).collect()
+        };
+        let (h, mut s) = (take(&self.inverse), take(&self.products));
+        let (corner, both) = (square(&h), square(&s));
+        if let Some(corner) = Cholesky::of(corner, k) {
+            // Row `i` says how each channel that goes weighs on channel `i`.
+            let mut onto = square(&self.inverse);
+            corner.solve(&mut onto);
+            subtract(&mut self.inverse, (&onto, k, 1), (&h, n, 1), (n, k));
+            let half: Vec<f64> = both.iter().map(|x| x / 2.0).collect();
+            subtract_product((k, k, n), (&half, k, 1), (&onto, 1, k), &mut s, n);
+            subtract(&mut self.products, (&onto, k, 1), (&s, n, 1), (n, k));
+            subtract(&mut self.products, (&s, 1, n), (&onto, 1, k), (n, k));
         }
+        self.drop_places(&gone);
     }
+
+    /// Leaves rows and columns out of the matrices.
+    fn drop_places(&mut self, gone: &[usize]) {
+        let n = self.n;
+        let mut place = vec![Some(0); n];
+        gone.iter().for_each(|c| place[*c] = None);
+        let kept: Vec<usize> = (0..n).filter(|i| place[*i].is_some()).collect();
+        kept.iter().enumerate().for_each(|(to, from)| place[*from] = Some(to));
+        for of in [&mut self.inverse, &mut self.products] {
+            for (to, i) in kept.iter().enumerate() {
+                for (at, j) in kept.iter().enumerate() {
+                    of[to * kept.len() + at] = of[i * n + j];
+                }
+            }
+            of.truncate(kept.len() * kept.len());
+        }
+        for atoms in self.atoms.values_mut() {
+            *atoms = atoms.iter().filter_map(|c| place[*c]).collect();
+        }
+        self.n = kept.len();
+    }
+}
+
+/// `c -= a · b` for an `n × k` and a `k × n` matrix, rows shared out to threads.
+fn subtract(
+    c: &mut [f64],
+    (a, ar, ac): (&[f64], usize, usize),
+    (b, br, bc): (&[f64], usize, usize),
+    (n, k): (usize, usize),
+) {
+    c.par_chunks_mut(BLOCK * n.max(1)).enumerate().for_each(|(at, rows)| {
+        let a = (&a[at * BLOCK * ar..], ar, ac);
+        subtract_product((rows.len() / n, k, n), a, (b, br, bc), rows, n);
+    });
 }
 
 #[cfg(test)]
@@ -166,5 +196,31 @@ mod tests {
         // The first channel now counts twice.
         assert!((sink.cost(0) - 4.0 / 4.01).abs() < 1e-2, "{}", sink.cost(0));
         assert_eq!(sink.cost(1), 0.0);
+        assert_eq!(sink.n, 2);
+    }
+
+    /// Two channels of one class go as they do when each is a class.
+    #[test]
+    fn channels_of_a_class_go_as_one_after_the_other() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let rows: Vec<f32> = (0..40 * 5).map(|_| rng.f32() - 0.5).collect();
+        let m = crate::recover::linalg::Mat::new(&rows, 5);
+        let inverse = Cholesky::of(m.transposed_times(m), 5).expect("positive definite").inverse();
+        let w = m.rows(0, 3);
+        let products = w.transposed_times(w);
+        let sink = |classes: [Class; 5]| {
+            let mut atoms: BTreeMap<Class, Vec<usize>> = BTreeMap::new();
+            classes.into_iter().enumerate().for_each(|(i, c)| atoms.entry(c).or_default().push(i));
+            let (inverse, products) = (inverse.clone(), products.clone());
+            Sink { atoms, n: 5, inverse, products, diagonal: false, energy: 1.0 }
+        };
+        let (mut both, mut single) = (sink([0, 1, 2, 1, 4]), sink([0, 1, 2, 3, 4]));
+        both.remove(1);
+        [1, 3].into_iter().for_each(|c| single.remove(c));
+        assert_eq!((both.n, single.n), (3, 3));
+        for (a, b) in both.products.iter().zip(&single.products) {
+            assert!((a - b).abs() < 1e-9, "{a} {b}");
+        }
+        assert!((both.cost(4) - single.cost(4)).abs() < 1e-9);
     }
 }
