@@ -60,7 +60,7 @@ fn onnxruntime_agrees_with_stored_values() {
     }
     let engine = lapidary::engine::by_name("ort").expect("loads");
     agrees_with_stored(&*engine);
-    taps_in_order(&*engine);
+    taps_are_seen_once(&*engine);
 }
 
 #[cfg(not(feature = "ort"))]
@@ -71,11 +71,11 @@ fn without_onnxruntime_the_way_to_get_it_is_told() {
 }
 
 #[test]
-fn taps_are_observed_in_order_of_their_index() {
-    taps_in_order(&TractEngine);
+fn inputs_weights_and_what_is_computed_can_be_tapped() {
+    taps_are_seen_once(&TractEngine);
 }
 
-fn taps_in_order(engine: &dyn Engine) {
+fn taps_are_seen_once(engine: &dyn Engine) {
     let model = onnx::load(&fixture("models/resnet8.onnx")).expect("loads");
     let g = &model.graph;
     let taps: Vec<String> = g
@@ -90,9 +90,103 @@ fn taps_in_order(engine: &dyn Engine) {
     let mut seen = Vec::new();
     let feeds = vec![("input".to_owned(), images(2))];
     session.run(&feeds, &mut |i, t| seen.push((i, t.dims().to_vec()))).expect("runs");
+    seen.sort();
     assert_eq!(seen.iter().map(|s| s.0).collect::<Vec<_>>(), (0..taps.len()).collect::<Vec<_>>());
     assert_eq!(seen[0].1, [2, 1, 28, 28], "the input itself");
     assert_eq!(seen[1].1.len(), 4, "a weight");
+}
+
+#[test]
+fn taps_are_what_outputs_in_their_place_would_be() {
+    let mut model = onnx::load(&fixture("models/vit.onnx")).expect("loads");
+    let g = &model.graph;
+    let computed = g.order().into_iter().flat_map(|op| g.results(op)).flatten();
+    let taps: Vec<_> = computed.filter(|v| g.value(*v).dtype() == Some(DType::F32)).collect();
+    let names: Vec<String> = taps.iter().map(|v| g.value(*v).name().to_owned()).collect();
+    let feeds = vec![("input".to_owned(), images(2))];
+    let mut seen = vec![None; taps.len()];
+    let session = TractEngine.prepare(&model, &names).expect("prepares");
+    session.run(&feeds, &mut |i, t| seen[i] = Some(t)).expect("runs");
+    model.graph.set_outputs(taps);
+    let session = TractEngine.prepare(&model, &[]).expect("prepares");
+    let outputs = session.run(&feeds, &mut |_, _| {}).expect("runs");
+    for ((name, tapped), output) in names.iter().zip(seen).zip(outputs) {
+        assert_eq!(tapped, Some(output), "{name}");
+    }
+}
+
+fn parsed(opset: i64, graph: &str) -> Model {
+    let text = format!("<ir_version: 10, opset_import: [\"\": {opset}]> {graph}");
+    onnx::text::parse(&text).expect("valid text")
+}
+
+#[test]
+fn what_no_output_depends_on_and_constants_can_be_tapped() {
+    let model = parsed(
+        17,
+        "g (float[2] x) => (float[2] y) <float[2] c = {1, 2}>
+         { k = Neg (c) a = Abs (x) b = Neg (a) y = Add (x, k) }",
+    );
+    let session =
+        TractEngine.prepare(&model, &["k", "a", "b"].map(str::to_owned)).expect("prepares");
+    let feeds = vec![("x".to_owned(), Tensor::of(&[2], &[-3.0f32, 4.0]))];
+    let mut seen = vec![None; 3];
+    let out = session.run(&feeds, &mut |i, t| seen[i] = t.to_f32()).expect("runs");
+    assert_eq!(out[0].to_f32(), Some(vec![-4.0, 2.0]));
+    let want = [vec![-1.0, -2.0], vec![3.0, 4.0], vec![-3.0, -4.0]];
+    assert_eq!(seen, want.map(Some));
+}
+
+#[test]
+fn softmax_along_any_axis() {
+    let dims = [2, 3, 4, 5];
+    let x: Vec<f32> = (0..120).map(|i| ((i * 37) % 41) as f32 / 7.0 - 2.0).collect();
+    let feeds = vec![("x".to_owned(), Tensor::of(&dims, &x))];
+    for axis in 0..4 {
+        let graph = format!(
+            "g (float[2, 3, 4, 5] x) => (float[2, 3, 4, 5] y) {{ y = Softmax<axis = {axis}>(x) }}"
+        );
+        let session = TractEngine.prepare(&parsed(17, &graph), &[]).expect("prepares");
+        let out = session.run(&feeds, &mut |_, _| {}).expect("runs");
+        assert_eq!(out[0].dims(), dims);
+        let inner: usize = dims[axis + 1..].iter().product();
+        let first = |i: usize| i - i / inner % dims[axis] * inner;
+        let sum = |i: usize| (0..dims[axis]).map(|k| x[first(i) + k * inner].exp()).sum::<f32>();
+        for (i, y) in out[0].to_f32().expect("floats").into_iter().enumerate() {
+            assert!((y - x[i].exp() / sum(i)).abs() < 1e-6, "axis {axis}, element {i}: {y}");
+        }
+    }
+}
+
+#[test]
+fn padding_along_all_axes() {
+    let model = parsed(
+        17,
+        "g (float[1, 2, 2] x) => (float[2, 2, 4] y)
+         <int64[6] pads = {0, 0, 2, 1, 0, 0}, float c = {7}> { y = Pad (x, pads, c) }",
+    );
+    let session = TractEngine.prepare(&model, &[]).expect("prepares");
+    let feeds = vec![("x".to_owned(), Tensor::of(&[1, 2, 2], &[1.0f32, 2.0, 3.0, 4.0]))];
+    let out = session.run(&feeds, &mut |_, _| {}).expect("runs");
+    let mut want = [7.0; 16];
+    (want[2], want[3], want[6], want[7]) = (1.0, 2.0, 3.0, 4.0);
+    assert_eq!(out[0].to_f32(), Some(want.to_vec()));
+}
+
+#[test]
+fn weights_of_types_that_tract_lacks_run_in_float() {
+    let model = parsed(
+        21,
+        "g (float[1, 4] x) => (float[1, 2] y)
+         <int4[4, 2] w = {1, -8, 2, 7, 3, 0, -4, 5}, float[2, 2] s = {0.5, 1, 2, 4}>
+         { d = DequantizeLinear<axis = 0, block_size = 2>(w, s) y = MatMul (x, d) }",
+    );
+    let session = TractEngine.prepare(&model, &["d".to_owned()]).expect("prepares");
+    let feeds = vec![("x".to_owned(), Tensor::of(&[1, 4], &[1.0f32, 1.0, 1.0, 1.0]))];
+    let mut weight = None;
+    let out = session.run(&feeds, &mut |_, t| weight = t.to_f32()).expect("runs");
+    assert_eq!(weight, Some(vec![0.5, -8.0, 1.0, 7.0, 6.0, 0.0, -8.0, 20.0]));
+    assert_eq!(out[0].to_f32(), Some(vec![-0.5, 19.0]));
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod buffer;
 mod capture;
 mod check;
 mod dtype;
+pub(crate) mod e4m3;
 mod edit;
 mod graph;
 mod inline;

@@ -49,6 +49,7 @@ pub use axes::{Axes, AxisLink, AxisRef};
 pub(crate) use control::loop_goes_on;
 pub(crate) use einsum::{Equation, Label};
 pub(crate) use eval::broadcast_pairs;
+pub(crate) use eval::dequantize::{codes, dequantized};
 pub(crate) use facts::is_shape_arithmetic;
 pub use facts::{operand_shape, result_shape};
 pub use infer::{Arg, Found, InferCx, InferError, MAX_SYM, broadcast, normalize_axis, unify_dim};

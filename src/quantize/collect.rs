@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::QuantizeError;
-use super::observe::{Range, sum};
+use super::observe::{Range, sums_by_channel};
 use super::recorder::Recorder;
 use super::recover::ChannelStats;
 use crate::data::Source;
@@ -27,9 +27,10 @@ impl Means {
             return;
         }
         self.sums.resize(channels, 0);
-        for (i, row) in data.chunks_exact(inner).enumerate() {
-            self.sums[i % channels] += (sum(row, |x| x) * FIXED_POINT) as i128;
-        }
+        sums_by_channel(data, channels, inner, |x| x)
+            .into_iter()
+            .zip(&mut self.sums)
+            .for_each(|(own, all)| *all += (own * FIXED_POINT) as i128);
         self.count += (data.len() / channels) as u64;
     }
 
@@ -107,17 +108,9 @@ fn count_weighted(
     amax: f32,
     channels: Option<&Channels>,
 ) {
-    let Some((c, axis)) = channels.and_then(|c| Some((c, c.axis_of(t)?))) else {
-        return r.observe(data, amax, 1);
-    };
-    match t.dims()[axis + 1..].iter().product::<usize>() {
-        1 => r.observe_rows(data, amax, &c.weights),
-        0 => {}
-        inner => {
-            for (i, row) in data.chunks_exact(inner).enumerate() {
-                r.observe(row, amax, c.weights[i % c.weights.len()]);
-            }
-        }
+    match channels.and_then(|c| Some((c, c.axis_of(t)?))) {
+        None => r.observe(data, amax, &[1], data.len()),
+        Some((c, axis)) => r.observe(data, amax, &c.weights, t.dims()[axis + 1..].iter().product()),
     }
 }
 

@@ -21,6 +21,27 @@ pub(super) fn sum(data: &[f32], f: impl Fn(f64) -> f64) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
+/// For each channel the sum of `f` of its elements, which stand in runs of `inner`; in a fixed order,
+/// too.
+pub(super) fn sums_by_channel(
+    data: &[f32],
+    channels: usize,
+    inner: usize,
+    f: impl Fn(f64) -> f64,
+) -> Vec<f64> {
+    let mut sums = vec![0.0; channels];
+    if inner == 1 {
+        for row in data.chunks_exact(channels) {
+            sums.iter_mut().zip(row).for_each(|(s, x)| *s += f(f64::from(*x)));
+        }
+    } else {
+        for (i, row) in data.chunks_exact(inner.max(1)).enumerate() {
+            sums[i % channels] += sum(row, &f);
+        }
+    }
+    sums
+}
+
 /// Extremes of all elements seen. NaN and infinities are counted and left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Range {
@@ -205,6 +226,13 @@ mod tests {
     fn lanes_sum_all() {
         let data: Vec<f32> = (0..1003).map(|i| i as f32).collect();
         assert_eq!(sum(&data, |x| x), 1002.0 * 1003.0 / 2.0);
+    }
+
+    #[test]
+    fn channels_stand_in_runs_or_side_by_side() {
+        let data: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        assert_eq!(sums_by_channel(&data, 3, 2, |x| x), [14.0, 22.0, 30.0]);
+        assert_eq!(sums_by_channel(&data, 3, 1, |x| x), [18.0, 22.0, 26.0]);
     }
 
     #[test]

@@ -16,8 +16,11 @@ const LOST: usize = BINS + ZEROS;
 /// Elements whose bins are found together.
 const CHUNK: usize = 256;
 
+/// Bits of a packed count that hold how many elements there are; the others hold their weights.
+const COUNT_BITS: u32 = 24;
+
 /// Counts of magnitudes: of each element once, and as often as its weight says.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Recorder {
     /// Width of a bin: the least power of two for which [`Recorder::amax`] is below the last bin's
     /// end; 0 before anything was seen but zeros.
@@ -26,35 +29,59 @@ pub(super) struct Recorder {
     amax: f32,
     /// [`LOST`] and one more, or none before there is data.
     slots: Vec<[u64; 2]>,
+    /// What is to be added to the slots: both counts in one number, for one addition per element.
+    packed: Vec<u64>,
+    /// The most that a packed count may be by now: elements, and their weights.
+    held: (u64, u64),
 }
 
 impl Recorder {
-    /// Takes elements of one weight in, of which `amax` is the largest finite magnitude.
-    pub fn observe(&mut self, data: &[f32], amax: f32, weight: u32) {
-        let weight = u64::from(weight);
-        self.count(data, amax, |_| weight);
-    }
-
-    /// Takes rows in whose elements have these weights.
-    pub fn observe_rows(&mut self, data: &[f32], amax: f32, weights: &[u32]) {
-        for row in data.chunks_exact(weights.len().max(1)) {
-            self.count(row, amax, |i| u64::from(weights[i]));
-        }
-    }
-
-    fn count(&mut self, data: &[f32], amax: f32, weight: impl Fn(usize) -> u64) {
+    /// Takes elements in, of which `amax` is the largest finite magnitude. In turn, `run` elements have
+    /// each of the weights; then it begins anew.
+    pub fn observe(&mut self, data: &[f32], amax: f32, weights: &[u32], run: usize) {
+        let heaviest = u64::from(weights.iter().copied().max().unwrap_or(0));
+        let mut weights = Cycle {
+            counts: weights.iter().map(|w| 1 | u64::from(*w) << COUNT_BITS).collect(),
+            run: run.max(1),
+            at: 0,
+        };
         self.reach(amax);
         let (per_bin, most) = (self.per_bin(), self.amax);
-        let mut full = [0.0f32; CHUNK];
-        for (c, chunk) in data.chunks(CHUNK).enumerate() {
-            full[..chunk.len()].copy_from_slice(chunk);
+        let (mut full, mut counts) = ([0.0f32; CHUNK], [1; CHUNK]);
+        for chunk in data.chunks(CHUNK) {
+            let n = chunk.len();
+            self.hold(n as u64, heaviest);
+            full[..n].copy_from_slice(chunk);
+            weights.next(&mut counts[..n]);
             let places = places(&full, per_bin, most);
-            for (i, place) in places.iter().enumerate().take(chunk.len()) {
-                let slot = &mut self.slots[*place as usize];
-                slot[0] += 1;
-                slot[1] += weight(c * CHUNK + i);
+            for (place, count) in places.iter().zip(&counts).take(n) {
+                self.packed[*place as usize] += count;
             }
         }
+    }
+
+    /// Makes sure that so many more elements of at most this weight can be counted.
+    fn hold(&mut self, elements: u64, weight: u64) {
+        let held = (self.held.0 + elements, self.held.1 + elements * weight);
+        if held.0 >> COUNT_BITS == 0 && held.1 >> (64 - COUNT_BITS) == 0 {
+            self.held = held;
+        } else {
+            self.unpack();
+            self.held = (elements, elements * weight);
+        }
+    }
+
+    /// Adds what is packed to the slots.
+    fn unpack(&mut self) {
+        for (slot, packed) in self.slots.iter_mut().zip(&mut self.packed) {
+            *slot = total(slot, std::mem::take(packed));
+        }
+        self.held = (0, 0);
+    }
+
+    /// All slots, with what is packed.
+    fn totals(&self) -> Vec<[u64; 2]> {
+        self.slots.iter().zip(&self.packed).map(|(slot, packed)| total(slot, *packed)).collect()
     }
 
     fn per_bin(&self) -> f32 {
@@ -65,6 +92,7 @@ impl Recorder {
     fn reach(&mut self, amax: f32) {
         if self.slots.is_empty() {
             self.slots = vec![[0; 2]; LOST + 1];
+            self.packed = vec![0; LOST + 1];
         }
         if amax <= self.amax {
             return;
@@ -72,6 +100,7 @@ impl Recorder {
         let width = width_for(amax);
         let joined = shift(self.width, width);
         if self.amax > 0.0 && joined > 0 {
+            self.unpack();
             for i in 1..BINS {
                 let [once, weighted] = std::mem::take(&mut self.slots[i]);
                 let to = &mut self.slots[i >> joined];
@@ -89,7 +118,7 @@ impl Recorder {
         }
         self.reach(other.amax);
         let joined = if other.width > 0.0 { shift(other.width, self.width) } else { 0 };
-        for (i, [once, weighted]) in other.slots.iter().enumerate() {
+        for (i, [once, weighted]) in other.totals().into_iter().enumerate() {
             let to = &mut self.slots[if i < BINS { i >> joined } else { i }];
             to[0] += once;
             to[1] += weighted;
@@ -99,15 +128,45 @@ impl Recorder {
     /// The counts up to the largest magnitude.
     pub fn histogram(&self) -> Histogram {
         let used = (self.amax * self.per_bin()) as usize + 1;
+        let slots = self.totals();
         let counts = |which: usize| {
             let all = |slots: &[[u64; 2]]| slots.iter().map(|s| s[which]).collect::<Vec<u64>>();
-            let mut bins = all(self.slots.get(..used.min(BINS)).unwrap_or(&[[0; 2]]));
-            let zeros = all(self.slots.get(BINS..LOST).unwrap_or_default()).iter().sum();
+            let mut bins = all(slots.get(..used.min(BINS)).unwrap_or(&[[0; 2]]));
+            let zeros = all(slots.get(BINS..LOST).unwrap_or_default()).iter().sum();
             bins[0] += zeros;
             Counts { bins: bins.into(), zeros }
         };
         Histogram::new(self.amax, f64::from(self.width), counts(0), counts(1))
     }
+}
+
+/// Packed counts in turn, each of them so many times.
+struct Cycle {
+    counts: Vec<u64>,
+    run: usize,
+    at: usize,
+}
+
+impl Cycle {
+    /// Writes the next ones.
+    fn next(&mut self, mut to: &mut [u64]) {
+        let (run, all) = (self.run, self.counts.len() * self.run);
+        while !to.is_empty() && all > 0 {
+            let (which, inside) = (self.at / run, self.at % run);
+            let n = if run == 1 { self.counts.len() - which } else { run - inside }.min(to.len());
+            let (now, rest) = to.split_at_mut(n);
+            match run {
+                1 => now.copy_from_slice(&self.counts[which..which + n]),
+                _ => now.fill(self.counts[which]),
+            }
+            (to, self.at) = (rest, (self.at + n) % all);
+        }
+    }
+}
+
+/// A slot with what is packed for it.
+fn total([once, weighted]: &[u64; 2], packed: u64) -> [u64; 2] {
+    [once + (packed & ((1 << COUNT_BITS) - 1)), weighted + (packed >> COUNT_BITS)]
 }
 
 /// The slots of elements. Masks instead of branches, so that one instruction does several.
@@ -154,7 +213,7 @@ mod tests {
 
     fn counted(data: &[f32], weight: u32) -> Recorder {
         let mut r = Recorder::default();
-        r.observe(data, amax(data), weight);
+        r.observe(data, amax(data), &[weight], data.len());
         r
     }
 
@@ -165,12 +224,12 @@ mod tests {
         let want = counted(&data, 3);
         let mut grown = Recorder::default();
         for part in data.chunks(7) {
-            grown.observe(part, amax(part), 3);
+            grown.observe(part, amax(part), &[3], 1);
         }
         assert_eq!(grown.histogram(), want.histogram());
         let mut merged = counted(&data[..100], 3);
         let mut other = Recorder::default();
-        other.observe_rows(&data[100..], amax(&data[100..]), &[3; 4]);
+        other.observe(&data[100..], amax(&data[100..]), &[3; 4], 7);
         merged.merge(&Recorder::default());
         merged.merge(&other);
         assert_eq!(merged.histogram(), want.histogram());
@@ -199,6 +258,36 @@ mod tests {
     }
 
     #[test]
+    fn weights_run_through_the_data() {
+        let data: Vec<f32> = (0..600).map(|i| (i / 100) as f32).collect();
+        let mut r = Recorder::default();
+        r.observe(&data, 5.0, &[1, 0, 10], 100);
+        let h = r.histogram();
+        let bin = |x: f32| (f64::from(x) / h.width()) as usize;
+        let weighted: Vec<u64> = (1..6).map(|x| h.weighted().bins[bin(x as f32)]).collect();
+        assert_eq!((h.weighted().zeros, &weighted[..]), (100, &[0, 1000, 100, 0, 1000][..]));
+        assert_eq!(h.counts().total(), 600);
+    }
+
+    #[test]
+    fn many_and_heavy_elements_do_not_overflow() {
+        let heavy = vec![1.0; 1000];
+        let mut r = Recorder::default();
+        for _ in 0..3 {
+            r.observe(&heavy, 1.0, &[u32::MAX], 1000);
+        }
+        let h = r.histogram();
+        let weighted: u64 = h.weighted().bins.iter().sum();
+        assert_eq!((h.counts().total(), weighted), (3000, 3000 * u64::from(u32::MAX)));
+        let mut r = Recorder::default();
+        let many = vec![1.0; 1 << 20];
+        for _ in 0..17 {
+            r.observe(&many, 1.0, &[0], 1);
+        }
+        assert_eq!(r.histogram().counts().total(), 17 << 20);
+    }
+
+    #[test]
     fn degenerate_ranges_are_counted() {
         for largest in [0.0, f32::from_bits(1), f32::MAX] {
             let h = counted(&[0.0, largest], 1).histogram();
@@ -206,7 +295,7 @@ mod tests {
             assert_eq!(h.amax(), largest);
         }
         let mut r = counted(&[f32::from_bits(1)], 1);
-        r.observe(&[f32::MAX], f32::MAX, 1);
+        r.observe(&[f32::MAX], f32::MAX, &[1], 1);
         assert_eq!(r.histogram().counts().total(), 2);
         assert_eq!(Recorder::default().histogram().counts().total(), 0);
     }

@@ -5,12 +5,15 @@
 //! which depends on shapes is settled before the first sample runs. Calls are guarded: tract may
 //! panic on what it does not foresee.
 
+mod kernels;
 mod parts;
 mod plan;
 mod quiet;
+mod stored;
 mod support;
 mod tensor;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::feeds::{InputSpec, match_feeds};
@@ -35,16 +38,14 @@ impl Engine for TractEngine {
     }
 
     fn prepare(&self, model: &Model, taps: &[String]) -> Result<Arc<dyn Session>, EngineError> {
-        let mut plain;
-        let model = match model.functions.is_empty() && !support::has_sparse(&model.graph) {
+        let mut own;
+        let model = match model.functions.is_empty() && !stored::any(&model.graph) {
             true => model,
             false => {
-                plain = model.clone();
-                inline_functions(&mut plain);
-                if support::has_sparse(&plain.graph) {
-                    support::densify(&mut plain);
-                }
-                &plain
+                own = model.clone();
+                inline_functions(&mut own);
+                stored::unpack(&mut own);
+                &own
             }
         };
         support::check(model)?;
@@ -68,14 +69,24 @@ impl TractEngine {
         let mut wanted = Vec::new();
         let outputs = model.graph.outputs().to_vec();
         let outputs = outputs.iter().map(|v| place(model, *v, &mut wanted)).collect();
-        let taps: Result<Vec<Place>, EngineError> =
-            taps.iter().map(|name| tap(model, name, &mut wanted)).collect();
+        let kept = wanted.len();
+        let taps = self::taps(model, taps, &mut wanted);
         let wanted: Vec<String> =
             wanted.iter().map(|v| model.graph.value(*v).name().to_owned()).collect();
         let names = Names { labels };
-        let parsed = Parsed::new(model, &specs, &wanted).map_err(|e| names.unsupported(&e))?;
-        let session =
-            TractSession { specs, outputs, taps: taps?, parsed, plans: Mutex::default(), names };
+        let parsed =
+            Parsed::new(model, &specs, &wanted, kept).map_err(|e| names.unsupported(&e))?;
+        let mut shown = vec![Vec::new(); wanted.len()];
+        let mut taps = taps?;
+        taps.retain(|(i, tap)| match tap {
+            Place::Computed(computed) => {
+                shown[*computed].push(*i);
+                false
+            }
+            _ => true,
+        });
+        let plans = Mutex::default();
+        let session = TractSession { specs, outputs, taps, shown, parsed, plans, names };
         session.plan_ahead()?;
         Ok(Arc::new(session))
     }
@@ -103,24 +114,30 @@ fn place(model: &Model, v: ValueId, wanted: &mut Vec<ValueId>) -> Place {
     Place::Computed(i)
 }
 
-fn tap(model: &Model, name: &str, wanted: &mut Vec<ValueId>) -> Result<Place, EngineError> {
-    let v = model.graph.find_value(name).ok_or_else(|| EngineError::Input {
-        name: name.to_owned(),
-        what: "the model has no value of this name to observe".to_owned(),
-    })?;
-    Ok(place(model, v, wanted))
+/// Taps under their indices.
+type Taps = Vec<(usize, Place)>;
+
+fn taps(model: &Model, names: &[String], wanted: &mut Vec<ValueId>) -> Result<Taps, EngineError> {
+    let mut tap = |name: &String| {
+        let v = model.graph.find_value(name).ok_or_else(|| EngineError::Input {
+            name: name.to_owned(),
+            what: "the model has no value of this name to observe".to_owned(),
+        })?;
+        Ok(place(model, v, wanted))
+    };
+    names.iter().enumerate().map(|(i, name)| Ok((i, tap(name)?))).collect()
 }
 
 /// Shows what is tapped, and gives the outputs; `None` when one is missing.
 fn deliver(
-    taps: &[Place],
+    taps: &Taps,
     outputs: &[Place],
     observe: &mut dyn FnMut(usize, Tensor),
     get: impl Fn(&Place) -> Option<Tensor>,
 ) -> Option<Vec<Tensor>> {
-    for (i, tap) in taps.iter().enumerate() {
+    for (i, tap) in taps {
         if let Some(t) = get(tap) {
-            observe(i, t);
+            observe(*i, t);
         }
     }
     outputs.iter().map(get).collect()
@@ -132,7 +149,10 @@ type Key = Vec<Option<Vec<usize>>>;
 struct TractSession {
     specs: Vec<InputSpec>,
     outputs: Vec<Place>,
-    taps: Vec<Place>,
+    /// Taps that are not computed.
+    taps: Taps,
+    /// The taps that each computed value is.
+    shown: Vec<Vec<usize>>,
     parsed: Parsed,
     plans: Mutex<Vec<(Key, Arc<Plan>)>>,
     names: Names,
@@ -181,11 +201,18 @@ impl Session for TractSession {
         let key: Key = fed.iter().map(|t| t.map(|t| t.dims().to_vec())).collect();
         let dtypes: Vec<_> = fed.iter().map(|t| t.map(Tensor::dtype)).collect();
         let plan = self.plan(&key, &dtypes)?;
-        let computed = plan::run(&plan, &fed).map_err(|e| self.names.failed(&e))?;
+        let mut computed = BTreeMap::new();
+        let show = &mut |i: usize, t: Tensor| {
+            self.shown[i].iter().for_each(|tap| observe(*tap, t.clone()));
+            if self.outputs.iter().any(|p| matches!(p, Place::Computed(output) if *output == i)) {
+                computed.insert(i, t);
+            }
+        };
+        plan.run(&fed, show).map_err(|e| self.names.failed(&e))?;
         let get = |p: &Place| match p {
             Place::Input(i) => fed[*i].cloned().or_else(|| self.parsed.default(*i).cloned()),
             Place::Const(t) => Some(t.clone()),
-            Place::Computed(i) => computed.get(*i).cloned(),
+            Place::Computed(i) => computed.get(i).cloned(),
         };
         let outputs = deliver(&self.taps, &self.outputs, observe, get);
         outputs.ok_or_else(|| self.names.failed("an output is missing"))
@@ -234,5 +261,5 @@ pub(super) fn eval(model: &Model) -> Option<Vec<Tensor>> {
     support::check(model).ok()?;
     let wanted: Vec<String> =
         model.graph.outputs().iter().map(|v| model.graph.value(*v).name().to_owned()).collect();
-    Parsed::new(model, &[], &wanted).ok()?.constants()
+    Parsed::new(model, &[], &wanted, wanted.len()).ok()?.constants()
 }

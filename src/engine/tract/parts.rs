@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Place, TractEngine, deliver, place};
+use super::{Place, Taps, TractEngine, deliver, place};
 use crate::engine::{EngineError, Feeds, InputSpec, Session, match_feeds};
 use crate::ir::{Model, OpId, Tensor, Value, ValueId};
 use crate::ops;
@@ -21,7 +21,7 @@ pub(super) struct Parts {
     /// Values that taps and outputs are taken from.
     wanted: Vec<ValueId>,
     outputs: Vec<Place>,
-    taps: Vec<Place>,
+    taps: Taps,
     parts: Vec<Part>,
 }
 
@@ -48,10 +48,7 @@ impl Parts {
         let g = &model.graph;
         let mut wanted = Vec::new();
         let outputs = g.outputs().iter().map(|v| place(model, *v, &mut wanted)).collect();
-        let mut tapped = Vec::with_capacity(taps.len());
-        for name in taps {
-            tapped.push(super::tap(model, name, &mut wanted)?);
-        }
+        let taps = super::taps(model, taps, &mut wanted)?;
         let order = g.order();
         let chunks: Vec<&[OpId]> = order.chunks(LENGTH).collect();
         let fixed = fixed_ops(model, &order);
@@ -93,7 +90,7 @@ impl Parts {
                 done: before.into_iter().filter(|v| last.get(v) == Some(&i)).collect(),
             });
         }
-        Ok(Some(Parts { specs: InputSpec::of_graph(g), wanted, outputs, taps: tapped, parts }))
+        Ok(Some(Parts { specs: InputSpec::of_graph(g), wanted, outputs, taps, parts }))
     }
 }
 

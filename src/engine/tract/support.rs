@@ -6,9 +6,7 @@ use tract_onnx::Onnx;
 
 use super::{HINT, NAME, tensor};
 use crate::engine::EngineError;
-use crate::ir::{Graph, Model, Op, Tensor, TensorData};
-use crate::pass::visit_model;
-use crate::passes::lift_constants;
+use crate::ir::{Graph, Model, Op};
 
 /// Operators of Microsoft's domain that mean the same as the standard ones of their names.
 const SAME_IN_MICROSOFT: [&str; 4] =
@@ -43,26 +41,6 @@ pub(super) fn knows(op: &Op) -> bool {
             }
             _ => false,
         }
-}
-
-/// The model has sparse tensors, which tract lacks.
-pub(super) fn has_sparse(g: &Graph) -> bool {
-    let sparse = |t: &Tensor| matches!(t.data(), TensorData::Sparse(_));
-    let of_op =
-        |op: &Op| op.tensor("sparse_value").is_some_and(sparse) || op.bodies.iter().any(has_sparse);
-    g.values().any(|v| g.initializer(v).is_some_and(sparse)) || g.ops().any(|op| of_op(g.op(op)))
-}
-
-/// Makes sparse tensors dense.
-pub(super) fn densify(model: &mut Model) {
-    visit_model(model, &mut |g, _| {
-        lift_constants::lift(g);
-        for v in g.values().collect::<Vec<_>>() {
-            if let Some(dense) = g.initializer(v).and_then(Tensor::to_dense) {
-                g.set_data(v, dense);
-            }
-        }
-    });
 }
 
 /// Finds ops, element types and sizes that tract cannot do.

@@ -1,7 +1,9 @@
 //! Tensors to and from tract.
 
 use bytes::Bytes;
-use tract_onnx::prelude::{DatumType, Tensor as TractTensor, tensor1};
+use std::sync::Arc;
+
+use tract_onnx::prelude::{DatumType, IntoArcTensor, TValue, Tensor as TractTensor, tensor1};
 
 use crate::ir::{DType, Tensor, TensorData};
 
@@ -60,16 +62,25 @@ pub(super) fn to_tract(t: &Tensor) -> Result<TractTensor, String> {
     }
 }
 
-/// Takes a result over from tract; symbolic dims come out as `int64`.
-pub(super) fn from_tract(t: &TractTensor) -> Result<Tensor, String> {
+/// Takes a result over from tract, which it keeps alive; symbolic dims come out as `int64`.
+pub(super) fn from_tract(t: TValue) -> Result<Tensor, String> {
     if t.datum_type() == DatumType::TDim {
         let ints = t.cast_to::<i64>().map_err(|e| format!("{e:#}"))?;
-        return plain(&ints);
+        return plain(Arc::new(ints.into_owned()));
     }
-    plain(t)
+    plain(t.into_arc_tensor())
 }
 
-fn plain(t: &TractTensor) -> Result<Tensor, String> {
+/// The bytes of a tensor that tract made.
+struct Owner(Arc<TractTensor>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+fn plain(t: Arc<TractTensor>) -> Result<Tensor, String> {
     let out = || format!("tract made a tensor of type {:?}", t.datum_type());
     let dtype = dtype(t.datum_type()).ok_or_else(out)?;
     let dims = t.shape().to_vec();
@@ -81,5 +92,5 @@ fn plain(t: &TractTensor) -> Result<Tensor, String> {
     if !t.is_plain_ram() {
         return Err(out());
     }
-    Tensor::new(dtype, dims, Bytes::copy_from_slice(t.as_bytes())).map_err(|e| e.to_string())
+    Tensor::new(dtype, dims, Bytes::from_owner(Owner(t))).map_err(|e| e.to_string())
 }

@@ -3,6 +3,7 @@
 
 pub(super) mod cast;
 pub(super) mod create;
+pub(super) mod dequantize;
 pub(super) mod index;
 pub(super) mod join;
 pub(super) mod layout;

@@ -1,7 +1,8 @@
 //! `Cast(MatMulInteger(DynamicQuantizeLinear(x), w)) * (x_scale * w_scale)` as `MatMul(x, w)`.
 
-use super::{Strip, constants};
+use super::Strip;
 use crate::ir::{Op, OpId, Tensor, ValueId};
+use crate::ops::dequantized;
 
 impl Strip<'_> {
     /// MatMulInteger or ConvInteger behind DynamicQuantizeLinear, with the float tail.
@@ -31,7 +32,7 @@ impl Strip<'_> {
         let scale = Tensor::vector(&scale.to_f32()?);
         let zero = self.tensor(self.g.operand(op, 3));
         let axis = if conv { 0 } else { -1 };
-        let wide = constants::dequantized(&weight, &scale, zero.as_ref(), axis, 0)?;
+        let wide = dequantized(&weight, &scale, zero.as_ref(), axis, 0)?;
         let y = self.g.result(mul, 0)?;
         self.replace(op, mul, conv, x, wide, y);
         Some(())

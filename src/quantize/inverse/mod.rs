@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use super::tables;
 use crate::ir::{Graph, Model, Op, OpId, Tensor, Type, Value, ValueId};
-use crate::ops::{self, Quant};
+use crate::ops::{self, Quant, dequantized};
 use crate::pass::visit_graphs;
 
 /// What was found in a quantized model.
@@ -176,7 +176,7 @@ impl Strip<'_> {
             let data = self.tensor(Some(x))?;
             let node = self.g.op(op);
             let (axis, block) = (node.int_or("axis", 1), node.int_or("block_size", 0));
-            let wide = constants::dequantized(&data, &scale, zero.as_ref(), axis, block)?;
+            let wide = dequantized(&data, &scale, zero.as_ref(), axis, block)?;
             self.g.set_data(y, wide);
         }
         let read: Vec<ValueId> = self.g.reads(op).collect();
@@ -193,7 +193,7 @@ impl Strip<'_> {
         }
         let (scale, zero) = (self.tensor(scale)?, self.tensor(zero));
         let data = self.tensor(Some(x))?;
-        let wide = constants::dequantized(&data, &scale, zero.as_ref(), axis, 0)?;
+        let wide = dequantized(&data, &scale, zero.as_ref(), axis, 0)?;
         let name = format!("{}_float", self.g.value(x).name());
         Some(self.g.add_const(&name, wide))
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Strip, constants};
+use super::Strip;
 use crate::ir::{Graph, OpId, Tensor, ValueId};
-use crate::ops::{self, Quant};
+use crate::ops::{self, Quant, dequantized};
 
 /// The result holds elements of the first operand (Concat: of all), or numbers between them.
 fn keeps_range(g: &Graph, op: OpId) -> bool {
@@ -108,7 +108,7 @@ impl Strip<'_> {
                 Tensor::new(dtype, vec![], vec![0u8; dtype.bits().div_ceil(8)].into()).ok()?
             }
         };
-        let wide = constants::dequantized(&code, &scale, zero.as_ref(), 0, 0)?;
+        let wide = dequantized(&code, &scale, zero.as_ref(), 0, 0)?;
         let name = format!("{}_pad", self.g.value(source).name());
         let v = self.g.add_const(&name, Tensor::scalar(wide.to_f32()?.first().copied()?));
         operands.resize(operands.len().max(3), None);
@@ -128,7 +128,7 @@ impl Strip<'_> {
         let scale = self.tensor(self.g.operand(op, 1)).filter(|s| s.single().is_some())?;
         let zero = self.tensor(self.g.operand(op, 2));
         let codes = self.g.operand(mover, 0)?;
-        let wide = constants::dequantized(&self.tensor(Some(codes))?, &scale, zero.as_ref(), 0, 0)?;
+        let wide = dequantized(&self.tensor(Some(codes))?, &scale, zero.as_ref(), 0, 0)?;
         let name = format!("{}_float", self.g.value(codes).name());
         let table = self.g.add_const(&name, wide);
         let mut operands = self.g.operands(mover);

@@ -1,6 +1,6 @@
 //! Statistics of the channels of activations.
 
-use super::super::observe::{Range, sum};
+use super::super::observe::{Range, sums_by_channel};
 
 /// Squares are summed in fixed point, so that the order of addition does not show.
 const FIXED_POINT: f64 = (1u64 << 32) as f64;
@@ -26,18 +26,28 @@ impl ChannelStats {
         self.min.resize(channels, f64::INFINITY);
         self.max.resize(channels, f64::NEG_INFINITY);
         self.squares.resize(channels, 0);
-        for (i, row) in data.chunks_exact(inner).enumerate() {
-            let c = i % channels;
-            let mut range = Range::default();
-            range.observe(row);
-            self.min[c] = self.min[c].min(f64::from(range.min));
-            self.max[c] = self.max[c].max(f64::from(range.max));
-            let square = match range.nan + range.inf {
-                0 => sum(row, |x| x * x),
-                _ => row.iter().filter(|x| x.is_finite()).map(|x| f64::from(*x).powi(2)).sum(),
+        let mut take = |c: usize, min: f32, max: f32| {
+            self.min[c] = self.min[c].min(f64::from(min));
+            self.max[c] = self.max[c].max(f64::from(max));
+        };
+        if inner == 1 {
+            let finite = |(c, x): (usize, &f32)| {
+                if x.is_finite() {
+                    take(c, *x, *x)
+                }
             };
-            self.squares[c] += (square * FIXED_POINT) as i128;
+            data.chunks_exact(channels).flat_map(|row| row.iter().enumerate()).for_each(finite);
+        } else {
+            for (i, row) in data.chunks_exact(inner).enumerate() {
+                let mut range = Range::default();
+                range.observe(row);
+                take(i % channels, range.min, range.max);
+            }
         }
+        let square = |x: f64| if x.is_finite() { x * x } else { 0.0 };
+        let squares = sums_by_channel(data, channels, inner, square);
+        let sums = self.squares.iter_mut().zip(squares);
+        sums.for_each(|(all, own)| *all += (own * FIXED_POINT) as i128);
         self.count += (data.len() / channels) as u64;
     }
 

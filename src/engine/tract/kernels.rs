@@ -1,0 +1,69 @@
+//! Ops that tract computes slowly, computed otherwise.
+
+use anyhow::Context;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{EvalContext, EvalOp, OpState};
+use tract_onnx::tract_core::{self, ops::array::Pad, ops::array::PadMode, ops::nn::Softmax};
+
+/// What an op computes.
+pub(super) fn eval(
+    context: &EvalContext,
+    state: Option<&mut (dyn OpState + 'static)>,
+    node: &TypedNode,
+    mut inputs: TVec<TValue>,
+) -> TractResult<TVec<TValue>> {
+    if let (Some(op), 1) = (node.op_as::<Softmax>(), inputs.len()) {
+        let input = inputs.remove(0).into_tensor();
+        return softmax(context, op, input).with_context(|| format!("Evaluating {node}"));
+    }
+    if let (Some(op), [input]) = (node.op_as::<Pad>(), &inputs[..])
+        && let Some(padded) = padded(op, input)
+    {
+        return Ok(tvec!(padded.into_tvalue()));
+    }
+    tract_core::plan::eval(context, state, node, inputs)
+}
+
+/// Softmax with its axes moved to the end and back: along others, tract computes element by element.
+fn softmax(context: &EvalContext, op: &Softmax, input: Tensor) -> TractResult<TVec<TValue>> {
+    let rank = input.rank();
+    let (mut order, axes): (Vec<usize>, Vec<usize>) =
+        (0..rank).partition(|axis| !op.axes.contains(axis));
+    let rows = order.len();
+    order.extend(axes);
+    if order.iter().enumerate().all(|(i, axis)| i == *axis) {
+        return op.eval(context, tvec!(input.into_tvalue()));
+    }
+    let mut back = vec![0; rank];
+    order.iter().enumerate().for_each(|(i, axis)| back[*axis] = i);
+    let last = Softmax { axes: (rows..rank).collect(), ..op.clone() };
+    let moved = input.permute_axes(&order)?.into_tvalue();
+    let computed = last.eval(context, tvec!(moved))?.remove(0);
+    Ok(tvec!(computed.into_tensor().permute_axes(&back)?.into_tvalue()))
+}
+
+/// Float32 with a constant around it, row by row; `None` for other types and modes.
+fn padded(op: &Pad, input: &Tensor) -> Option<Tensor> {
+    let PadMode::Constant(value) = &op.mode else { return None };
+    let (dims, rank) = (input.shape(), op.pads.len());
+    let float = input.datum_type() == DatumType::F32 && rank == dims.len();
+    let &(before, _) = op.pads.last().filter(|_| float && input.len() > 0)?;
+    let value = value.cast_to_scalar::<f32>().ok()?;
+    let wide: Vec<usize> = dims.iter().zip(&op.pads).map(|(d, (a, b))| d + a + b).collect();
+    let mut out = Tensor::zero::<f32>(&wide).ok()?;
+    let (from, mut plain) = (input.as_bytes(), out.try_as_plain_ram_mut().ok()?);
+    let (from, to) = (bytemuck::try_cast_slice(from).ok()?, plain.as_slice_mut::<f32>().ok()?);
+    if value != 0.0 {
+        to.fill(value);
+    }
+    let row = dims[rank - 1];
+    for (i, elements) in from.chunks_exact(row).enumerate() {
+        let (mut rest, mut at, mut stride) = (i, before, wide[rank - 1]);
+        for axis in (0..rank - 1).rev() {
+            at += (rest % dims[axis] + op.pads[axis].0) * stride;
+            (rest, stride) = (rest / dims[axis], stride * wide[axis]);
+        }
+        to[at..at + row].copy_from_slice(elements);
+    }
+    Some(out)
+}
