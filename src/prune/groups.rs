@@ -96,6 +96,17 @@ impl Groups {
         self.classes(lane).iter().any(|c| group(c).is_some_and(|g| g.pinned.is_none()))
     }
 
+    /// Channels of some layer all go together, so that none can.
+    pub fn are_tied(&self) -> bool {
+        (0u32..).zip(&self.groups).any(|(k, group)| {
+            let inside = |lane: LaneId| {
+                self.classes(lane).iter().filter(|c| self.group_of[**c as usize] == k).count()
+            };
+            let one = group.pinned.is_some() && group.channels() == 1;
+            one && group.sources.iter().any(|(lane, _)| inside(*lane) > 1)
+        })
+    }
+
     fn open_channels(&self) -> usize {
         self.groups.iter().filter(|g| g.pinned.is_none()).map(Group::channels).sum()
     }

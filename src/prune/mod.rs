@@ -29,6 +29,7 @@ mod outcome;
 mod run;
 mod select;
 mod sensitivity;
+mod shuffle;
 mod sizes;
 mod slice;
 pub mod sparse;
@@ -165,7 +166,20 @@ impl Analysis {
     }
 
     /// As [`Analysis::of`]; with `approximate` also those that a normalization takes statistics over.
+    /// Where channels of a layer all go together, shuffles are `Gather`s in the model.
     pub fn with(model: &Model, approximate: bool) -> Analysis {
+        let found = Analysis::as_it_is(model, approximate);
+        if found.flat.is_none() && found.groups.are_tied() {
+            let mut other = found.model.clone();
+            if shuffle::unravel(&mut other.graph) {
+                return Analysis::as_it_is(&other, approximate);
+            }
+        }
+        found
+    }
+
+    /// As [`Analysis::with`], the ops being those of the model.
+    fn as_it_is(model: &Model, approximate: bool) -> Analysis {
         let mut model = model.clone();
         pass::visit_model(&mut model, &mut |g, _| lift_constants::lift(g));
         let opset = model.default_opset();

@@ -104,7 +104,7 @@ pub fn sparsify(
         (Some(_), _) => return Err(PruneError::GoalData),
         (None, _) => None,
     };
-    let analysis = Analysis::of(m);
+    let analysis = Analysis::as_it_is(m, false);
     let patterns = Patterns::of(o)?;
     let mut cut = Cut::plan(&analysis, o, &patterns)?;
     cut.update = update;
