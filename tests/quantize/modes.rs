@@ -151,6 +151,23 @@ fn weights_in_few_bits() {
 }
 
 #[test]
+fn a_weight_that_ops_share_is_stored_once() {
+    let text = "g (float[8, 64] x, float[64, 64] w) => (float[8, 64] y) {
+        a = MatMul(x, w)
+        b = Relu(a)
+        y = MatMul(b, w)
+    }";
+    let o = weights(WeightType::Int8, None, WeightAlgorithm::Rtn);
+    let (_, m, report) = quantized(text, &o, &rows()).unwrap();
+    assert_eq!(ops(&m), ["DequantizeLinear", "MatMul", "Relu", "MatMul"]);
+    assert!(report.bytes_after < report.bytes_before / 3);
+    // Scales along another axis need codes of their own.
+    let gemm = text.replace("y = MatMul(b, w)", "y = Gemm<transB = 1>(b, w)");
+    let (_, m, _) = quantized(&gemm, &o, &rows()).unwrap();
+    assert_eq!(ops(&m).iter().filter(|t| *t == "DequantizeLinear").count(), 2);
+}
+
+#[test]
 fn weights_that_blocks_do_not_divide_stay_float_and_uint4_is_not_for_tensorrt() {
     let (_, _, report) =
         quantized(LINEAR, &weights(WeightType::Int4, Some(128), WeightAlgorithm::Rtn), &rows())

@@ -120,9 +120,15 @@ pub(super) fn quantize(
         note(&m.graph, &mut decisions, site.op, outcome);
     }
     let mut zeros = insert::Zeros::default();
+    // A weight that several ops share is stored once for each axis.
+    let mut stored: BTreeMap<(ValueId, Option<usize>), ValueId> = BTreeMap::new();
     for site in &per_channel {
-        let int8 = super::Payload::Int8;
-        if let Some(v) = insert::store_weight(&mut m.graph, site, int8, None, &mut zeros) {
+        let (key, int8) = ((site.value, site.axis), super::Payload::Int8);
+        let made = stored.get(&key).copied();
+        let made =
+            made.or_else(|| insert::store_weight(&mut m.graph, site, int8, None, &mut zeros));
+        if let Some(v) = made {
+            stored.insert(key, v);
             m.graph.set_operand(site.op, site.slot, Some(v));
         }
     }
