@@ -190,6 +190,19 @@ fn counts_and_round_to() {
 }
 
 #[test]
+fn widths_that_kernels_are_slow_at_are_told_of() {
+    let warned = |n, round_to| {
+        let report = prune(&mut chain(n), &PruneOptions { round_to, ..options(0.4) });
+        report.expect("prunes").warnings.iter().any(|w| w.contains("--round-to 8"))
+    };
+    assert!(warned(64, 1), "38 channels");
+    assert!(!warned(64, 8));
+    assert!(!warned(64, 16));
+    assert!(!warned(20, 1), "they were odd before");
+    assert!(!warned(80, 1), "48 channels");
+}
+
+#[test]
 fn ratio_zero_changes_nothing() {
     let mut model = chain(8);
     let before = lapidary::onnx::text::print(&model, &Default::default());

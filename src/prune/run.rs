@@ -13,6 +13,8 @@ use crate::recover::{self, Calibration, Kept, Recover, RecoverError, RecoveryRep
 /// Float parameters above which recovery only rescales unless asked: least squares over the layers of
 /// larger models take minutes.
 const LARGE: usize = 10_000_000;
+/// Channels that kernels take at a time.
+const ALIGNED: usize = 8;
 
 /// Prunes the main graph of a model in place, without calibration data. When nothing is cut, nothing
 /// changes.
@@ -63,7 +65,21 @@ pub fn prune_with(
     report.channels_before = report.groups.iter().map(|g| g.before).sum();
     report.channels_after = report.groups.iter().map(|g| g.after).sum();
     report.params_after = params(&m.graph);
+    report.warnings.extend(odd_widths(&report.groups));
     Ok(report)
+}
+
+/// What to say of widths that kernels of any runtime are slow at.
+fn odd_widths(groups: &[GroupReport]) -> Option<String> {
+    let whole = |n: usize| n.is_multiple_of(ALIGNED);
+    let odd = groups.iter().filter(|g| whole(g.before) && !whole(g.after)).count();
+    (odd > 0).then(|| {
+        format!(
+            "{odd} of {} groups are left with widths that are no multiples of {ALIGNED}, which can cost more time \
+             than the cut saves; --round-to {ALIGNED} keeps to them",
+            groups.len()
+        )
+    })
 }
 
 struct Run<'a> {
