@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Tensor, TensorData};
+use super::{Tensor, TensorData, element_count};
 
 impl Tensor {
     /// A sparse tensor; `values` are its non-zero elements and `indices` where they stand.
@@ -29,12 +29,14 @@ impl Tensor {
         Some(Tensor::sparse(self.dims.clone(), values, Tensor::vector(&indices)))
     }
 
-    /// A sparse tensor in full; `None` for a dense one, and where an index lies outside.
-    pub fn to_dense(&self) -> Option<Tensor> {
+    /// A sparse tensor in full; `None` for a dense one, where it would take more than `max_bytes`, and
+    /// where an index lies outside.
+    pub fn to_dense(&self, max_bytes: usize) -> Option<Tensor> {
         let TensorData::Sparse(parts) = &self.data else { return None };
         let (values, indices) = (&parts.0, parts.1.to_i64()?);
         let (raw, width) = (values.raw()?, values.dtype.bits() / 8);
-        let mut bytes = vec![0; self.dtype.byte_len(self.len())?];
+        let size = self.dtype.byte_len(element_count(&self.dims)?)?;
+        let mut bytes = vec![0; Some(size).filter(|n| *n <= max_bytes)?];
         // One index along all axes for each value, or one for each axis.
         let each = indices.len().checked_div(values.len()).unwrap_or(1);
         if width == 0 || each * values.len() != indices.len() || (each != 1 && each != self.rank())
@@ -62,15 +64,18 @@ mod tests {
         let dense = Tensor::of(&[2, 3], &[0.0f32, 1.5, 0.0, 0.0, 0.0, -2.0]);
         let sparse = dense.to_sparse().expect("numbers");
         assert!(matches!(sparse.data(), TensorData::Sparse(_)));
-        assert_eq!(sparse.to_dense().as_ref(), Some(&dense));
-        assert_eq!(dense.to_dense(), None);
+        assert_eq!(sparse.to_dense(24).as_ref(), Some(&dense));
+        assert_eq!(sparse.to_dense(23), None);
+        assert_eq!(dense.to_dense(24), None);
+        let large = Tensor::sparse(vec![1 << 40, 1 << 40], dense.clone(), Tensor::vector(&[0i64]));
+        assert_eq!(large.to_dense(usize::MAX), None);
     }
 
     #[test]
     fn indices_by_axis_and_outside() {
         let values = || Tensor::vector(&[1.5f32, -2.0]);
         let at = |indices: &[i64]| {
-            Tensor::sparse(vec![2, 3], values(), Tensor::of(&[indices.len()], indices)).to_dense()
+            Tensor::sparse(vec![2, 3], values(), Tensor::of(&[indices.len()], indices)).to_dense(24)
         };
         let dense = Tensor::of(&[2, 3], &[0.0f32, 1.5, 0.0, 0.0, 0.0, -2.0]);
         assert_eq!(at(&[0, 1, 1, 2]), Some(dense.clone()));

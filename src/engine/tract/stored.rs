@@ -26,11 +26,16 @@ fn has_sparse(g: &Graph) -> bool {
     g.values().any(|v| g.initializer(v).is_some_and(sparse)) || g.ops().any(|op| of_op(g.op(op)))
 }
 
+/// Bytes that all sparse tensors of a model may take as dense ones.
+const MAX_DENSE: usize = 1 << 31;
+
 fn densify(m: &mut Model) {
+    let mut room = MAX_DENSE;
     visit_model(m, &mut |g, _| {
         lift_constants::lift(g);
         for v in g.values().collect::<Vec<_>>() {
-            if let Some(dense) = g.initializer(v).and_then(Tensor::to_dense) {
+            if let Some(dense) = g.initializer(v).and_then(|t| t.to_dense(room)) {
+                room -= dense.byte_len();
                 g.set_data(v, dense);
             }
         }
