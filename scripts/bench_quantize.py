@@ -70,7 +70,12 @@ class Reader(CalibrationDataReader):
         return next(self.samples, None)
 options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 if method == "Entropy":
-    options |= {"CalibNumBins": 2048, "CalibNumQuantizedBins": 128}
+    # quantize_static passes no number of bins on: create_calibrator, which it calls, has it.
+    whole = sys.modules["onnxruntime.quantization.quantize"]
+    def create(*args, extra_options, create=whole.create_calibrator, **rest):
+        bins = {"num_bins": 2048, "num_quantized_bins": 128}
+        return create(*args, extra_options={**extra_options, **bins}, **rest)
+    whole.create_calibrator = create
 prepared = out + ".prepared.onnx"
 quant_pre_process(model, prepared, skip_symbolic_shape=True)
 quantize_static(

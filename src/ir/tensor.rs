@@ -1,5 +1,6 @@
 //! Tensor data as cheap handles: a clone never copies elements.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -257,6 +258,27 @@ impl Tensor {
         }
     }
 
+    /// As [`Tensor::to_f32`], without a copy where the elements lie in memory as they are.
+    pub fn as_f32(&self) -> Option<Cow<'_, [f32]>> {
+        if self.dtype == DType::F32
+            && let Ok(data) = bytemuck::try_cast_slice(self.raw()?)
+        {
+            return Some(Cow::Borrowed(data));
+        }
+        self.to_f32().map(Cow::Owned)
+    }
+
+    /// Whether it holds `f32`, all of them finite.
+    pub fn is_finite_f32(&self) -> bool {
+        // An exponent of ones is NaN or infinity; without a way out, one instruction does several.
+        const EXPONENT: u32 = 0x7f80_0000;
+        let infinite = |bits: &[u8]| {
+            u32::from(bytemuck::pod_read_unaligned::<u32>(bits) & EXPONENT == EXPONENT)
+        };
+        let all = |raw: &Bytes| raw.chunks_exact(4).map(infinite).fold(0, |a, b| a | b) == 0;
+        self.dtype == DType::F32 && self.raw().is_some_and(all)
+    }
+
     /// The elements as `f64`: float types of 16 to 64 bits, integers and bool.
     pub fn to_f64(&self) -> Option<Vec<f64>> {
         match self.dtype {
@@ -357,5 +379,14 @@ mod tests {
         assert_eq!(t.to_i64(), Some(vec![1, -1, -8]));
         let t = Tensor::new(DType::U2, vec![4], Bytes::from(vec![0b11_10_01_00])).expect("length");
         assert_eq!(t.to_i64(), Some(vec![0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn finite_float32_is_told_from_the_rest() {
+        for (x, want) in [(0.0, true), (f32::MAX, true), (f32::NAN, false), (-f32::INFINITY, false)]
+        {
+            assert_eq!(Tensor::vector(&[1.0, x, 1.0]).is_finite_f32(), want, "{x}");
+        }
+        assert!(!Tensor::vector(&[1.0f64]).is_finite_f32());
     }
 }

@@ -4,8 +4,8 @@
 //! The shift of output channel `o` is `sum over c of (Wq - W)[o, c, …] * mean(x[c])`, the means
 //! taken over the calibration data. Biases stay float; an op without one gets one.
 
-use super::insert::QuantizedWeight;
 use super::placement::{Linear, WeightSite};
+use super::weight::QuantizedWeight;
 use crate::ir::{DType, Graph, OpId, Tensor, ValueId};
 
 /// A bias to be written.
@@ -28,10 +28,10 @@ pub(super) fn correction(
 ) -> Option<Correction> {
     let tensor = g.const_tensor(site.value)?;
     let dims = tensor.dims();
-    let data = tensor.to_f32()?;
+    let data = tensor.as_f32()?;
     let rounded = QuantizedWeight::new(&data, dims, site.axis).dequantized(dims, site.axis);
     let error: Vec<f64> =
-        rounded.iter().zip(&data).map(|(q, w)| f64::from(*q) - f64::from(*w)).collect();
+        rounded.iter().zip(&*data).map(|(q, w)| f64::from(*q) - f64::from(*w)).collect();
     lowered(g, l, &shift(g, l, &error, means)?)
 }
 

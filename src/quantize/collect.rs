@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::QuantizeError;
+use super::layout::Layout;
 use super::observe::{Range, sums_by_channel};
 use super::recorder::Recorder;
 use super::recover::ChannelStats;
 use crate::data::Source;
 use crate::engine::{Engine, Observer, Progress, RunError, all_cores, run_all};
-use crate::ir::{Graph, Model, Tensor, ValueId};
+use crate::ir::{DType, Graph, Model, Tensor, ValueId};
 
 /// Sums for each channel of a tensor, in fixed point, so that the order of addition does not show.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,12 +23,11 @@ const FIXED_POINT: f64 = (1u64 << 40) as f64;
 impl Means {
     fn observe(&mut self, data: &[f32], dims: &[usize], axis: usize) {
         let Some(&channels) = dims.get(axis) else { return };
-        let inner: usize = dims[axis + 1..].iter().product();
         if data.is_empty() || (!self.sums.is_empty() && self.sums.len() != channels) {
             return;
         }
         self.sums.resize(channels, 0);
-        sums_by_channel(data, channels, inner, |x| x)
+        sums_by_channel(data, Layout::new(dims, Some(axis)), |x| x)
             .into_iter()
             .zip(&mut self.sums)
             .for_each(|(own, all)| *all += (own * FIXED_POINT) as i128);
@@ -223,8 +223,9 @@ struct Gather<'a> {
 
 impl Observer for Gather<'_> {
     fn tap(&mut self, _: usize, index: usize, value: Tensor) {
-        let (seen, counted) = (&mut self.seen[index], self.taps.counted);
-        with_f32(&value, &mut |data| seen.observe(counted, &value, data));
+        if let Some(data) = value.as_f32().filter(|_| value.dtype() == DType::F32) {
+            self.seen[index].observe(self.taps.counted, &value, &data);
+        }
     }
 
     fn merge(&mut self, other: Self) {
@@ -269,15 +270,4 @@ pub(crate) fn observe_ranges(
     let taps = Taps::new(&m.graph, &wanted, false);
     let seen = observe(m, &taps, engine, source, progress)?;
     Ok(seen.0.into_iter().map(|(v, s)| (v, s.stats.range)).collect())
-}
-
-/// Hands out the elements of a float32 tensor, copied when they are not aligned.
-pub(super) fn with_f32(tensor: &Tensor, f: &mut dyn FnMut(&[f32])) {
-    if tensor.dtype() != crate::ir::DType::F32 {
-        return;
-    }
-    match tensor.raw().map(|raw| bytemuck::try_cast_slice::<u8, f32>(raw)) {
-        Some(Ok(data)) => f(data),
-        _ => f(&tensor.to_f32().unwrap_or_default()),
-    }
 }

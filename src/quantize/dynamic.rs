@@ -10,9 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use super::insert::QuantizedWeight;
 use super::options::{Profile, QuantizeOptions};
 use super::placement::{Decision, Linear, linear, plan};
+use super::weight::QuantizedWeight;
 use super::{QuantizeError, QuantizeReport, cost, raise_to};
 use crate::ir::{DType, Graph, Model, Op, OpId, Tensor, Type, Value, ValueId};
 use crate::recover::linalg::transpose;

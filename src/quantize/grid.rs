@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use super::insert::MIN_SCALE;
 use super::observe::Range;
 use super::payload::Payload;
 use super::placement::Plan;
+use super::weight::MIN_SCALE;
 use crate::ir::{DType, ValueId};
 
 /// `(code - zero_point) * scale` is what a code stands for.

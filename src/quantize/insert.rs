@@ -3,80 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::grid::Grid;
+use super::layout::Layout;
 use super::options::QuantizeOptions;
 use super::payload::Payload;
 use super::placement::{Plan, WeightSite};
 use super::ranges::Calibrated;
 use super::tables::{self, Tables};
 use crate::ir::{DType, Graph, Op, OpId, Tensor, Type, Value, ValueId};
-
-/// Smallest scale written: the smallest positive float16, so that a scale survives a later
-/// conversion. Elements of a channel that quiet vanish.
-pub const MIN_SCALE: f32 = 5.960_464_5e-8;
-
-/// A weight as INT8.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuantizedWeight {
-    /// `round(w / scale)`, ties to even, in `[-127, 127]`.
-    pub codes: Vec<i8>,
-    /// One for each index of the axis, or a single one.
-    pub scales: Vec<f32>,
-}
-
-impl QuantizedWeight {
-    /// Quantizes `data` of the given dims symmetrically; `scale = max |w| / 127`.
-    pub fn new(data: &[f32], dims: &[usize], axis: Option<usize>) -> QuantizedWeight {
-        QuantizedWeight::with_levels(data, dims, axis, 127.0)
-    }
-
-    /// The same with codes in `[-levels, levels]`; `scale = max |w| / levels`.
-    pub fn with_levels(
-        data: &[f32],
-        dims: &[usize],
-        axis: Option<usize>,
-        levels: f32,
-    ) -> QuantizedWeight {
-        let (channels, inner) = channel_layout(dims, axis);
-        let mut amax = vec![0.0f32; channels];
-        for_each_row(data, channels, inner, &mut |c, row| {
-            amax[c] = row.iter().fold(amax[c], |m, x| m.max(x.abs()));
-        });
-        let scales: Vec<f32> = amax.iter().map(|a| (a / levels).max(MIN_SCALE)).collect();
-        let mut codes = Vec::with_capacity(data.len());
-        for_each_row(data, channels, inner, &mut |c, row| {
-            let code = |x: &f32| (x / scales[c]).round_ties_even().clamp(-levels, levels) as i8;
-            codes.extend(row.iter().map(code));
-        });
-        QuantizedWeight { codes, scales }
-    }
-
-    /// The values that the codes stand for.
-    pub fn dequantized(&self, dims: &[usize], axis: Option<usize>) -> Vec<f32> {
-        let (channels, inner) = channel_layout(dims, axis);
-        let scale = |i: usize| self.scales[i / inner % channels];
-        self.codes.iter().enumerate().map(|(i, &q)| f32::from(q) * scale(i)).collect()
-    }
-}
-
-/// Channels along the axis and elements of one channel that lie side by side.
-fn channel_layout(dims: &[usize], axis: Option<usize>) -> (usize, usize) {
-    match axis {
-        Some(a) => (dims[a], dims[a + 1..].iter().product::<usize>().max(1)),
-        None => (1, dims.iter().product::<usize>().max(1)),
-    }
-}
-
-/// Calls `f` with the channel and the elements of each run of elements of one channel.
-pub(super) fn for_each_row(
-    data: &[f32],
-    channels: usize,
-    inner: usize,
-    f: &mut dyn FnMut(usize, &[f32]),
-) {
-    for (i, row) in data.chunks_exact(inner).enumerate() {
-        f(i % channels, row);
-    }
-}
 
 /// Inserts a pair for every planned activation, of the scale of its [`Grid`], and stores the planned
 /// weights. Returns how many weights it stored.
@@ -167,13 +100,11 @@ pub(super) fn store_weight(
     zeros: &mut Zeros,
 ) -> Option<ValueId> {
     let tensor = g.const_tensor(site.value)?.clone();
-    let data = tensor.to_f32()?;
-    let own = || weight_scales(&data, tensor.dims(), site.axis, payload);
+    let data = tensor.as_f32()?;
+    let layout = Layout::new(tensor.dims(), site.axis);
+    let own = || layout.scales(&data, payload.largest());
     let scales = scales.map_or_else(own, <[f32]>::to_vec);
-    let (channels, inner) = channel_layout(tensor.dims(), site.axis);
-    let code = |(i, x): (usize, &f32)| payload.encode(x / scales[i / inner % channels]);
-    let codes = data.iter().enumerate().map(code).collect();
-    let codes = payload.tensor(tensor.dims().to_vec(), codes);
+    let codes = payload.tensor(tensor.dims().to_vec(), payload.encode(&data, layout, &scales));
     let name = g.value(site.value).name().to_owned();
     let codes = g.add_const(&format!("{name}_q"), codes);
     Some(dequantize_weight(g, site, &tensor, codes, &scales, (payload, zeros)))
@@ -188,8 +119,8 @@ fn float_weight(
     zeros: &mut Zeros,
 ) -> Option<ValueId> {
     let tensor = g.const_tensor(site.value)?.clone();
-    let data = tensor.to_f32()?;
-    let own = || weight_scales(&data, tensor.dims(), site.axis, payload);
+    let data = tensor.as_f32()?;
+    let own = || Layout::new(tensor.dims(), site.axis).scales(&data, payload.largest());
     let scales = scales.map_or_else(own, <[f32]>::to_vec);
     let name = g.value(site.value).name().to_owned();
     let dims = tensor.dims().iter().map(|&d| d.into()).collect();
@@ -232,16 +163,6 @@ fn store_gemm_bias(g: &mut Graph, op: OpId, weight: ValueId, step: f32) -> Optio
     Some(())
 }
 
-/// `max |w| / largest code`, for each channel or for all.
-fn weight_scales(data: &[f32], dims: &[usize], axis: Option<usize>, payload: Payload) -> Vec<f32> {
-    let (channels, inner) = channel_layout(dims, axis);
-    let mut amax = vec![0.0f32; channels];
-    for_each_row(data, channels, inner, &mut |c, row| {
-        amax[c] = row.iter().fold(amax[c], |m, x| m.max(x.abs()));
-    });
-    amax.iter().map(|a| (a / payload.largest()).max(MIN_SCALE)).collect()
-}
-
 fn dequantize_weight(
     g: &mut Graph,
     site: &WeightSite,
@@ -268,35 +189,4 @@ fn dequantize_weight(
 
 fn add_dequantize(g: &mut Graph, op: Op, from: [ValueId; 3], to: ValueId, anchor: OpId) {
     g.add_op(op, &from.map(Some), &[Some(to)], Some(anchor));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_round_ties_to_even_and_keep_the_extremes() {
-        let w = QuantizedWeight::new(&[127.0, -127.0, 0.5, 1.5], &[4], None);
-        assert_eq!((w.codes, w.scales), (vec![127, -127, 0, 2], vec![1.0]));
-    }
-
-    #[test]
-    fn scales_run_along_the_axis() {
-        let data = [1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
-        let rows = QuantizedWeight::new(&data, &[2, 3], Some(0));
-        assert_eq!(rows.scales, [3.0 / 127.0, 30.0 / 127.0]);
-        let columns = QuantizedWeight::new(&data, &[2, 3], Some(1));
-        assert_eq!(columns.scales, [10.0 / 127.0, 20.0 / 127.0, 30.0 / 127.0]);
-        for (a, b) in columns.dequantized(&[2, 3], Some(1)).iter().zip(data) {
-            assert!((a - b).abs() <= 30.0 / 254.0);
-        }
-        assert_eq!(columns.codes[3..], [127, 127, 127]);
-    }
-
-    #[test]
-    fn dead_channels_get_a_positive_scale() {
-        let w = QuantizedWeight::new(&[0.0, 0.0, 1.0, -1.0], &[2, 2], Some(0));
-        assert_eq!(w.scales, [MIN_SCALE, 1.0 / 127.0]);
-        assert_eq!(w.codes, [0, 0, 127, -127]);
-    }
 }

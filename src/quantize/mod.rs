@@ -16,6 +16,7 @@ mod error;
 pub mod grid;
 pub mod insert;
 pub mod inverse;
+pub(crate) mod layout;
 pub mod observe;
 mod options;
 mod payload;
@@ -26,6 +27,7 @@ mod recover;
 mod report;
 mod sensitivity;
 mod tables;
+pub mod weight;
 mod weight_only;
 
 use std::collections::BTreeMap;
@@ -373,12 +375,15 @@ fn fill_tensors(
 /// Corrects the biases of linear ops for the rounding of their weights, but of those whose weights lie
 /// on their grid: their biases were fitted with them.
 fn correct_biases(g: &mut Graph, plan: &Plan, c: &Calibrated) -> usize {
+    use rayon::prelude::*;
     let correction = |site: &placement::WeightSite| {
+        if c.weight_scales.contains_key(&site.value) {
+            return None;
+        }
         let linear = placement::linear(g, site.op)?;
         bias::correction(g, &linear, site, &c.stats.get(&linear.input)?.means.means())
     };
-    let sites = plan.weights.iter().filter(|s| !c.weight_scales.contains_key(&s.value));
-    let all: Vec<_> = sites.filter_map(correction).collect();
+    let all: Vec<_> = plan.weights.par_iter().filter_map(correction).collect();
     let count = all.len();
     all.into_iter().for_each(|c| c.apply(g));
     count

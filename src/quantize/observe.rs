@@ -3,13 +3,17 @@
 //! Calibration keeps a [`Range`] for each tensor and counts its magnitudes (`recorder`), of which
 //! comes a [`Histogram`]. Both merge: each worker thread keeps its own.
 
+use multiversion::multiversion;
 use serde::Serialize;
 
-/// Sums and extremes that run side by side.
+use super::layout::{Layout, Row};
+
+/// Sums that run side by side.
 const LANES: usize = 8;
 
 /// The sum of `f` of all elements; in a fixed order, so that equal data give equal sums.
-pub(super) fn sum(data: &[f32], f: impl Fn(f64) -> f64) -> f64 {
+#[inline(always)]
+fn sum<F: Fn(f64) -> f64 + Copy>(data: &[f32], f: F) -> f64 {
     let mut sums = [0.0; LANES];
     let rows = data.chunks_exact(LANES);
     let rest: f64 = rows.remainder().iter().map(|x| f(f64::from(*x))).sum();
@@ -21,25 +25,48 @@ pub(super) fn sum(data: &[f32], f: impl Fn(f64) -> f64) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// For each channel the sum of `f` of its elements, which stand in runs of `inner`; in a fixed order,
-/// too.
-pub(super) fn sums_by_channel(
-    data: &[f32],
-    channels: usize,
-    inner: usize,
-    f: impl Fn(f64) -> f64,
-) -> Vec<f64> {
-    let mut sums = vec![0.0; channels];
-    if inner == 1 {
-        for row in data.chunks_exact(channels) {
-            sums.iter_mut().zip(row).for_each(|(s, x)| *s += f(f64::from(*x)));
-        }
-    } else {
-        for (i, row) in data.chunks_exact(inner.max(1)).enumerate() {
-            sums[i % channels] += sum(row, &f);
+/// For each channel the sum of `f` of its elements; in a fixed order, too.
+#[multiversion(targets = "simd")]
+pub(crate) fn sums_by_channel<F>(data: &[f32], layout: Layout, f: F) -> Vec<f64>
+where
+    F: Fn(f64) -> f64 + Copy,
+{
+    let mut sums = vec![0.0; layout.channels];
+    for (at, channels) in layout.rows(data.len()) {
+        let row = &data[at];
+        match channels {
+            Row::Of(c) => sums[c] += sum(row, f),
+            Row::Across => sums.iter_mut().zip(row).for_each(|(s, x)| *s += f(f64::from(*x))),
         }
     }
     sums
+}
+
+/// Least and largest of elements that are all finite, or `None`: with a minimum and a maximum for each
+/// lane, so that they do not wait for one another.
+#[multiversion(targets = "simd")]
+fn extremes(data: &[f32]) -> Option<(f32, f32)> {
+    const LANES: usize = 32;
+    let (mut lo, mut hi) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let mut most = [0u32; LANES];
+    let rows = data.chunks_exact(LANES);
+    let rest = rows.remainder();
+    for row in rows {
+        for i in 0..LANES {
+            // The magnitude's bits grow with it; those of NaN lie above all.
+            most[i] = most[i].max(row[i].to_bits() & 0x7fff_ffff);
+            lo[i] = if row[i] < lo[i] { row[i] } else { lo[i] };
+            hi[i] = if row[i] > hi[i] { row[i] } else { hi[i] };
+        }
+    }
+    for x in rest {
+        most[0] = most[0].max(x.abs().to_bits());
+        lo[0] = lo[0].min(*x);
+        hi[0] = hi[0].max(*x);
+    }
+    let finite = most.iter().all(|bits| *bits <= f32::MAX.to_bits());
+    let all = |xs: [f32; LANES], f: fn(f32, f32) -> f32, from| xs.into_iter().fold(from, f);
+    finite.then(|| (all(lo, f32::min, f32::INFINITY), all(hi, f32::max, f32::NEG_INFINITY)))
 }
 
 /// Extremes of all elements seen. NaN and infinities are counted and left out.
@@ -68,24 +95,12 @@ impl Range {
     pub fn observe(&mut self, data: &[f32]) {
         self.count += data.len() as u64;
         for chunk in data.chunks(1024) {
-            // A minimum and a maximum for each lane, so that they do not wait for one another.
-            let (mut lo, mut hi) = ([self.min; LANES], [self.max; LANES]);
-            let mut finite = [true; LANES];
-            let rows = chunk.chunks_exact(LANES);
-            let rest = rows.remainder();
-            for row in rows {
-                for i in 0..LANES {
-                    finite[i] &= row[i].abs() <= f32::MAX;
-                    lo[i] = if row[i] < lo[i] { row[i] } else { lo[i] };
-                    hi[i] = if row[i] > hi[i] { row[i] } else { hi[i] };
+            match extremes(chunk) {
+                Some((min, max)) => {
+                    self.min = self.min.min(min);
+                    self.max = self.max.max(max);
                 }
-            }
-            if finite.iter().all(|f| *f) {
-                self.min = lo.into_iter().fold(self.min, f32::min);
-                self.max = hi.into_iter().fold(self.max, f32::max);
-                self.observe_one_by_one(rest);
-            } else {
-                self.observe_one_by_one(chunk);
+                None => self.observe_one_by_one(chunk),
             }
         }
     }
@@ -231,8 +246,14 @@ mod tests {
     #[test]
     fn channels_stand_in_runs_or_side_by_side() {
         let data: Vec<f32> = (0..12).map(|i| i as f32).collect();
-        assert_eq!(sums_by_channel(&data, 3, 2, |x| x), [14.0, 22.0, 30.0]);
-        assert_eq!(sums_by_channel(&data, 3, 1, |x| x), [18.0, 22.0, 26.0]);
+        assert_eq!(
+            sums_by_channel(&data, Layout::new(&[2, 3, 2], Some(1)), |x| x),
+            [14.0, 22.0, 30.0]
+        );
+        assert_eq!(
+            sums_by_channel(&data, Layout::new(&[4, 3], Some(1)), |x| x),
+            [18.0, 22.0, 26.0]
+        );
     }
 
     #[test]

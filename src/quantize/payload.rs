@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::Layout;
 use crate::ir::{DType, Tensor, e4m3};
 
 /// What activations and weights are quantized to.
@@ -49,12 +50,15 @@ impl Payload {
         Tensor::new(self.dtype(), dims, codes.into()).expect("invariant: codes fill the dims")
     }
 
-    /// The byte that stands for `x`, already divided by the scale: rounded to nearest even and limited
-    /// to the largest code.
-    pub fn encode(self, x: f32) -> u8 {
+    /// The bytes that stand for finite elements divided by the scales of their channels: rounded to
+    /// nearest even and limited to the largest code.
+    pub(super) fn encode(self, data: &[f32], layout: Layout, scales: &[f32]) -> Vec<u8> {
         match self {
-            Payload::Int8 => (x.round_ties_even().clamp(-127.0, 127.0) as i8).cast_unsigned(),
-            Payload::Fp8 => e4m3::encode(x),
+            Payload::Int8 => bytemuck::cast_vec(layout.codes(data, scales, self.largest())),
+            Payload::Fp8 => {
+                let code = |(i, x): (usize, &f32)| e4m3::encode(x / scales[layout.channel(i)]);
+                data.iter().enumerate().map(code).collect()
+            }
         }
     }
 
@@ -73,6 +77,7 @@ mod tests {
 
     #[test]
     fn int8_is_symmetric() {
-        assert_eq!(Payload::Int8.decode(Payload::Int8.encode(-130.0)), -127.0);
+        let codes = Payload::Int8.encode(&[-130.0], Layout::new(&[1], None), &[1.0]);
+        assert_eq!(Payload::Int8.decode(codes[0]), -127.0);
     }
 }

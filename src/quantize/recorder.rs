@@ -5,6 +5,8 @@
 //! bins of the last width from the start: nothing is lost by not knowing the range before, and the
 //! order of the data does not show. More than half of the bins lie within the range.
 
+use multiversion::multiversion;
+
 use super::observe::{Counts, Histogram};
 
 /// Bins of a recorder.
@@ -29,8 +31,9 @@ pub(super) struct Recorder {
     amax: f32,
     /// [`LOST`] and one more, or none before there is data.
     slots: Vec<[u64; 2]>,
-    /// What is to be added to the slots: both counts in one number, for one addition per element.
-    packed: Vec<u64>,
+    /// What is to be added to the slots: both counts in one number, for one addition per element. Two
+    /// in turn, so that neighbours of one bin do not wait for one another.
+    packed: [Vec<u64>; 2],
     /// The most that a packed count may be by now: elements, and their weights.
     held: (u64, u64),
 }
@@ -53,9 +56,13 @@ impl Recorder {
             self.hold(n as u64, heaviest);
             full[..n].copy_from_slice(chunk);
             weights.next(&mut counts[..n]);
+            counts[n..].fill(0);
             let places = places(&full, per_bin, most);
-            for (place, count) in places.iter().zip(&counts).take(n) {
-                self.packed[*place as usize] += count;
+            let [even, odd] = &mut self.packed;
+            let (even, odd) = (&mut even[..=LOST], &mut odd[..=LOST]);
+            for i in 0..CHUNK / 2 {
+                even[places[2 * i] as usize] += counts[2 * i];
+                odd[places[2 * i + 1] as usize] += counts[2 * i + 1];
             }
         }
     }
@@ -73,15 +80,19 @@ impl Recorder {
 
     /// Adds what is packed to the slots.
     fn unpack(&mut self) {
-        for (slot, packed) in self.slots.iter_mut().zip(&mut self.packed) {
-            *slot = total(slot, std::mem::take(packed));
+        for packed in &mut self.packed {
+            for (slot, packed) in self.slots.iter_mut().zip(packed) {
+                *slot = total(slot, std::mem::take(packed));
+            }
         }
         self.held = (0, 0);
     }
 
     /// All slots, with what is packed.
     fn totals(&self) -> Vec<[u64; 2]> {
-        self.slots.iter().zip(&self.packed).map(|(slot, packed)| total(slot, *packed)).collect()
+        let [even, odd] = &self.packed;
+        let packed = even.iter().zip(odd).map(|(a, b)| a + b);
+        self.slots.iter().zip(packed).map(|(slot, packed)| total(slot, packed)).collect()
     }
 
     fn per_bin(&self) -> f32 {
@@ -92,7 +103,7 @@ impl Recorder {
     fn reach(&mut self, amax: f32) {
         if self.slots.is_empty() {
             self.slots = vec![[0; 2]; LOST + 1];
-            self.packed = vec![0; LOST + 1];
+            self.packed = [vec![0; LOST + 1], vec![0; LOST + 1]];
         }
         if amax <= self.amax {
             return;
@@ -170,13 +181,14 @@ fn total([once, weighted]: &[u64; 2], packed: u64) -> [u64; 2] {
 }
 
 /// The slots of elements. Masks instead of branches, so that one instruction does several.
-fn places(xs: &[f32; CHUNK], per_bin: f32, most: f32) -> [i32; CHUNK] {
-    let mut places = [0i32; CHUNK];
+#[multiversion(targets = "simd")]
+fn places(xs: &[f32; CHUNK], per_bin: f32, most: f32) -> [u32; CHUNK] {
+    let mut places = [0u32; CHUNK];
     for i in 0..CHUNK {
         let a = xs[i].abs();
         let (zero, fits) = (-i32::from(a == 0.0), -i32::from(a <= most));
         let bin = (whole(a * per_bin) & !zero) | ((BINS + i % ZEROS) as i32 & zero);
-        places[i] = (bin & fits) | (LOST as i32 & !fits);
+        places[i] = ((bin & fits) | (LOST as i32 & !fits)).cast_unsigned();
     }
     places
 }

@@ -5,6 +5,8 @@
 //! of these weights: outliers of a channel that hardly counts do not stretch the range of all.
 
 use super::collect::{ChannelAxis, Channels};
+use super::layout::Layout;
+use super::observe::sums_by_channel;
 use super::placement::{Linear, linear};
 use crate::ir::{Graph, OpId};
 
@@ -53,7 +55,7 @@ fn axis(g: &Graph, l: &Linear) -> Option<ChannelAxis> {
 /// For each input channel the sum of the squares of the weights that read it.
 fn squares(g: &Graph, l: &Linear) -> Option<Vec<f64>> {
     let tensor = g.const_tensor(l.weight)?;
-    let (dims, data) = (tensor.dims(), tensor.to_f32()?);
+    let (dims, data) = (tensor.dims(), tensor.as_f32()?);
     let node = g.op(l.op);
     let group = usize::try_from(node.int_or("group", 1)).ok().filter(|n| *n > 0)?;
     let rank = dims.len();
@@ -65,13 +67,8 @@ fn squares(g: &Graph, l: &Linear) -> Option<Vec<f64>> {
         "W3" => (usize::from(node.int_or("transB", 0) != 0), 1),
         _ => (rank.checked_sub(2)?, 1),
     };
-    let (each, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>().max(1));
-    let per_block = data.len() / blocks.max(1);
-    let mut sums = vec![0.0; each * blocks];
-    for (i, w) in data.iter().enumerate() {
-        let block = if blocks == 1 { 0 } else { i / per_block.max(1) };
-        let sum = sums.get_mut(block * each + i / inner % each)?;
-        *sum += f64::from(*w).powi(2);
-    }
+    let layout = Layout::new(dims, Some(axis));
+    let blocks = data.chunks_exact((data.len() / blocks).max(1));
+    let sums = blocks.flat_map(|block| sums_by_channel(block, layout, |x| x * x)).collect();
     Some(sums)
 }

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::insert::QuantizedWeight;
 use super::placement::WeightSite;
+use super::weight::QuantizedWeight;
 use crate::ir::{DType, Graph, Op, OpId, Tensor, Type, Value, ValueId};
 
 /// Codes and scales of tables that are stored already.
@@ -41,7 +41,7 @@ pub(super) fn store(g: &mut Graph, site: &WeightSite, tables: &mut Tables) -> Op
 fn constants(g: &mut Graph, table: ValueId) -> Option<(ValueId, ValueId)> {
     let tensor = g.const_tensor(table)?.clone();
     let QuantizedWeight { codes, scales } =
-        QuantizedWeight::new(&tensor.to_f32()?, tensor.dims(), Some(0));
+        QuantizedWeight::new(&tensor.as_f32()?, tensor.dims(), Some(0));
     let mut dims = vec![1; tensor.rank()];
     dims[0] = scales.len();
     let name = g.value(table).name().to_owned();

@@ -233,7 +233,7 @@ fn round(rows: &[f64], upper: Option<&Vec<f64>>, k: usize, grid: Grid) -> (Vec<f
     }
     let scale = |row: &[f64]| {
         let amax = row.iter().fold(0.0f64, |m, w| m.max(w.abs())) as f32;
-        (amax / 127.0).max(crate::quantize::insert::MIN_SCALE)
+        (amax / 127.0).max(crate::quantize::weight::MIN_SCALE)
     };
     let scales: Vec<f32> = rows.chunks(k).map(scale).collect();
     let mut left = rows.to_vec();

@@ -6,6 +6,8 @@ use super::{Samples, ShareError};
 use crate::engine::{Observer, RunError, Session, all_cores, run_all};
 use crate::ir::{Graph, Model, OpId, Tensor, ValueId};
 use crate::prune::sparse::sites::Site;
+use crate::quantize::layout::Layout;
+use crate::quantize::observe::sums_by_channel;
 
 /// For each weight the mean square of every channel of the input of its first reader; `None` where it
 /// cannot be had.
@@ -78,12 +80,8 @@ impl Observer for Gather<'_> {
             Axis::BeforeLast => value.rank().checked_sub(2),
         };
         let n = axis.and_then(|a| value.dims().get(a).copied()).unwrap_or(0);
-        let Some((data, axis)) = value.to_f32().zip(axis).filter(|_| n > 0) else { return };
-        let inner: usize = value.dims()[axis + 1..].iter().product();
-        let mut sums = vec![0.0; n];
-        for (i, row) in data.chunks_exact(inner.max(1)).enumerate() {
-            sums[i % n] += row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
-        }
+        let Some(data) = value.as_f32().filter(|_| n > 0) else { return };
+        let mut sums = sums_by_channel(&data, Layout::new(value.dims(), axis), |x| x * x);
         let count = (data.len() / n).max(1) as f64;
         sums.iter_mut().for_each(|s| *s /= count);
         self.found[index].push((sample, sums));

@@ -204,7 +204,7 @@ impl Session for TractSession {
         let mut computed = BTreeMap::new();
         let show = &mut |i: usize, t: Tensor| {
             self.shown[i].iter().for_each(|tap| observe(*tap, t.clone()));
-            if self.outputs.iter().any(|p| matches!(p, Place::Computed(output) if *output == i)) {
+            if self.parsed.keeps(i) {
                 computed.insert(i, t);
             }
         };

@@ -89,6 +89,11 @@ impl Parsed {
         self.defaults.get(input)?.as_ref()
     }
 
+    /// Whether a wanted value stays until the end of a run.
+    pub(super) fn keeps(&self, wanted: usize) -> bool {
+        wanted < self.kept
+    }
+
     /// Makes a plan for these input shapes.
     pub(super) fn plan(&self, key: &Key, dtypes: &[Option<DType>]) -> Result<Arc<Plan>, String> {
         let shaped = guarded(|| self.shaped(key, dtypes))?;

@@ -5,7 +5,7 @@
 
 use super::walk::may_be_f32;
 use super::{Decision, Plan, Rules, WeightSite, linear};
-use crate::ir::{DType, Graph, OpId, Slot, ValueId};
+use crate::ir::{Graph, OpId, Slot, ValueId};
 
 /// What is known of such an op.
 struct Held {
@@ -121,9 +121,6 @@ fn only_gathered(g: &Graph, table: ValueId) -> bool {
 fn is_matrix(g: &Graph, v: ValueId) -> bool {
     g.const_tensor(v).is_some_and(|t| {
         let wide = t.dims().iter().filter(|d| **d > 1).count();
-        t.dtype() == DType::F32
-            && t.raw().is_some()
-            && wide >= 2
-            && t.to_f32().is_some_and(|w| w.iter().all(|x| x.is_finite()))
+        wide >= 2 && t.is_finite_f32()
     })
 }

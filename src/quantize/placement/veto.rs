@@ -168,8 +168,7 @@ fn float32(c: &Case) -> Option<String> {
     if weight.dtype() != DType::F32 {
         return Some(format!("its weight is {}", weight.dtype()));
     }
-    let finite = weight.to_f32().is_some_and(|w| w.iter().all(|v| v.is_finite()));
-    (!finite).then(|| "its weight holds NaN or infinity".into())
+    (!weight.is_finite_f32()).then(|| "its weight holds NaN or infinity".into())
 }
 
 /// A matrix that makes a graph output of at least 8,192 features, eight times those it reads: scores

@@ -1,5 +1,6 @@
 //! Statistics of the channels of activations.
 
+use super::super::layout::{Layout, Row};
 use super::super::observe::{Range, sums_by_channel};
 
 /// Squares are summed in fixed point, so that the order of addition does not show.
@@ -19,7 +20,6 @@ pub(in super::super) struct ChannelStats {
 impl ChannelStats {
     pub(in super::super) fn observe(&mut self, data: &[f32], dims: &[usize], axis: usize) {
         let Some(&channels) = dims.get(axis) else { return };
-        let inner: usize = dims[axis + 1..].iter().product();
         if data.is_empty() || ![0, channels].contains(&self.len()) {
             return;
         }
@@ -30,22 +30,22 @@ impl ChannelStats {
             self.min[c] = self.min[c].min(f64::from(min));
             self.max[c] = self.max[c].max(f64::from(max));
         };
-        if inner == 1 {
-            let finite = |(c, x): (usize, &f32)| {
-                if x.is_finite() {
-                    take(c, *x, *x)
+        let layout = Layout::new(dims, Some(axis));
+        for (at, row) in layout.rows(data.len()) {
+            let (data, mut range) = (&data[at], Range::default());
+            match row {
+                Row::Of(c) => {
+                    range.observe(data);
+                    take(c, range.min, range.max);
                 }
-            };
-            data.chunks_exact(channels).flat_map(|row| row.iter().enumerate()).for_each(finite);
-        } else {
-            for (i, row) in data.chunks_exact(inner).enumerate() {
-                let mut range = Range::default();
-                range.observe(row);
-                take(i % channels, range.min, range.max);
+                Row::Across => {
+                    let finite = data.iter().enumerate().filter(|(_, x)| x.is_finite());
+                    finite.for_each(|(c, x)| take(c, *x, *x));
+                }
             }
         }
         let square = |x: f64| if x.is_finite() { x * x } else { 0.0 };
-        let squares = sums_by_channel(data, channels, inner, square);
+        let squares = sums_by_channel(data, layout, square);
         let sums = self.squares.iter_mut().zip(squares);
         sums.for_each(|(all, own)| *all += (own * FIXED_POINT) as i128);
         self.count += (data.len() / channels) as u64;

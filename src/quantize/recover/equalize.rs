@@ -16,7 +16,7 @@
 
 use super::super::collect::Observed;
 use super::super::grid::Codes;
-use super::super::insert::for_each_row;
+use super::super::layout::Layout;
 use super::super::placement::{Plan, linear};
 use super::space::{self, Edit, Space};
 use crate::ir::{Graph, Op, OpId, Tensor, Value, ValueId};
@@ -132,12 +132,11 @@ impl Reader {
         let outs = dims[out_axis];
         let mut squares = vec![0.0; channels];
         let mut rows = vec![(usize::MAX, vec![0.0f64; dims[e.axis]]); outs];
-        let mut out_of = Vec::with_capacity(data.len());
-        let inner = dims[out_axis + 1..].iter().product::<usize>().max(1);
-        for_each_row(&data, outs, inner, &mut |o, row| out_of.extend(row.iter().map(|_| o)));
+        let layout = Layout::new(dims, Some(out_axis));
         // Groups are blocks of rows: their channels begin at one.
         let per_block = outs / e.blocks.max(1);
-        for ((w, c), o) in data.iter().zip(e.channels(dims)).zip(out_of) {
+        for (i, (w, c)) in data.iter().zip(e.channels(dims)).enumerate() {
+            let o = layout.channel(i);
             let w = f64::from(w.abs());
             squares[c] += w * w;
             let first = o / per_block.max(1) * dims[e.axis];

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::WeightType;
 use crate::ir::{DType, Graph, Op, OpId, Tensor, Type, Value, ValueId};
-use crate::quantize::insert::MIN_SCALE;
+use crate::quantize::weight::MIN_SCALE;
 
 /// A weight as rows that are summed over: one row for each output.
 pub(super) struct Matrix {
