@@ -83,7 +83,7 @@ impl<'a> Judge<'a> {
     }
 
     /// For a float model. A third of the samples, `most` at most, judges, the others calibrate, up to
-    /// `calibrated`; all do both where there are fewer than 12.
+    /// `calibrated`; a single one does both.
     ///
     /// # Errors
     /// When the model does not run.
@@ -95,7 +95,7 @@ impl<'a> Judge<'a> {
         calibrated: usize,
     ) -> Result<Judge<'a>, RunError> {
         let n = source.len();
-        let held_out = if n < 12 { 0 } else { (n / 3).min(most) };
+        let held_out = if n < 2 { 0 } else { (n / 3).clamp(1, most) };
         let calibrated = (n - held_out).min(calibrated);
         let calibration = Part { source, from: 0, len: calibrated };
         // Far from the samples that calibrate: neighbours are often alike.
@@ -104,6 +104,13 @@ impl<'a> Judge<'a> {
         let session = engine.prepare(m, &[])?;
         let kept = run_all(&*session, &judged, all_cores(), Keep::default, &|_| {})?;
         Ok(Judge { engine, calibration, judged, reference: kept.0 })
+    }
+
+    /// Decibels that chance may make of the judged samples: what a variant must gain to be better.
+    pub(crate) fn chance(&self) -> f64 {
+        /// Of one sample.
+        const ONE: f64 = 1.0;
+        ONE / self.judged.len.max(1) as f64
     }
 
     /// How near the outputs of a model are to those of the float model on the judged samples.

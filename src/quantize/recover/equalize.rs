@@ -39,6 +39,8 @@ const WORTH: f64 = 0.05;
 const WORTH_AN_OP: f64 = 0.2;
 /// Smallest factor relative to the largest.
 const SMALLEST: f64 = 1.0 / 512.0;
+/// The same times the number of samples: a channel that few were quiet in may be loud in others.
+const UNSEEN: f64 = 0.5;
 /// How close a channel may come to the maximum of a Clip.
 const MARGIN: f64 = 0.95;
 
@@ -192,8 +194,10 @@ pub(super) fn factors(
 ) -> Option<(Vec<f64>, f64, f64)> {
     let n = site.space.channels;
     let mut tensors = Vec::new();
+    let mut samples = u64::MAX;
     for (v, edits, others) in &site.pairs {
         let s = seen.by_channel(*v, n)?;
+        samples = samples.min(s.samples());
         let mean_squares = s.mean_squares();
         let readers: Option<Vec<Reader>> =
             edits.iter().map(|e| Reader::new(g, e, n, &mean_squares)).collect();
@@ -209,12 +213,13 @@ pub(super) fn factors(
     let noise = |s: &[f64]| tensors.iter().map(|t| t.noise(s)).sum::<f64>();
     let before = noise(&vec![1.0; n]);
     let (a, w) = (loudness(&tensors, n), columns(&tensors, n));
+    let smallest = SMALLEST.max(UNSEEN / samples as f64);
     let candidate = |(alpha, beta): &(f64, f64)| {
         let raw = |c: usize| a[c].powf(*alpha) / w[c].powf(*beta);
         let mut s: Vec<f64> = (0..n).map(raw).collect();
         let top = s.iter().copied().fold(0.0, f64::max);
         for (s, (low, high)) in s.iter_mut().zip(&bounds) {
-            *s = (*s / top).max(SMALLEST).clamp(*low, *high);
+            *s = (*s / top).max(smallest).clamp(*low, *high);
         }
         (noise(&s), s)
     };

@@ -62,7 +62,7 @@ pub struct Recovery {
     pub seconds: f64,
 }
 
-/// Decibels that a method must gain to be kept.
+/// Decibels that a method must gain to be kept, beyond what chance makes.
 const GAIN: f64 = 0.02;
 /// The same for what leaves the float model as it is on what calibration saw alone.
 const GAIN_AT_A_RISK: f64 = 0.2;
@@ -91,7 +91,8 @@ pub(super) fn recover<'a>(
     engine: &'a dyn Engine,
     data: &'a dyn Source,
 ) -> Result<Option<Trials<'a>>, QuantizeError> {
-    if o.equalize == Equalize::Off || data.is_empty() || data.is_synthetic() {
+    // A single sample would judge what is fitted to it.
+    if o.equalize == Equalize::Off || data.len() < 2 || data.is_synthetic() {
         return Ok(None);
     }
     let judge = Judge::new(m, engine, data, JUDGED, CALIBRATED)?;
@@ -202,7 +203,7 @@ impl Run<'_, '_> {
         start: Instant,
     ) {
         let Variant { model, plan, changed, seen, after } = variant;
-        let kept = after > self.best + gain;
+        let kept = after > self.best + gain + self.judge.chance();
         self.steps.push(Recovery {
             method,
             sites: changed,

@@ -5,7 +5,7 @@
 use super::super::QuantizeOptions;
 use super::super::placement::plan;
 use super::super::ranges::observe_plan;
-use super::equalize::{Site, apply, sites};
+use super::equalize::{Site, apply, factors, sites};
 use super::{absorb, observed};
 use crate::data::{DataError, Source};
 use crate::engine::{Engine, Feeds, TractEngine};
@@ -118,12 +118,12 @@ fn what_does_not_commute_is_left_alone() {
     none("b = Relu(a)", &format!("{y}, float[1, 16, 8, 8] b"));
 }
 
-/// The sample that [`run`] feeds.
-struct One(&'static [usize]);
+/// The sample that [`run`] feeds, so many times.
+struct Same(&'static [usize], usize);
 
-impl Source for One {
+impl Source for Same {
     fn len(&self) -> usize {
-        1
+        self.1
     }
 
     fn get(&self, _: usize) -> Result<Feeds, DataError> {
@@ -143,7 +143,8 @@ fn absorbed(text: &str, dims: &'static [usize]) -> usize {
     let o = QuantizeOptions::default();
     let plan = plan(&float.graph, &o).unwrap();
     let axes = observed(&float, &plan, &[]);
-    let seen = observe_plan(&float, &plan, &o, &axes, (&TractEngine, &One(dims), &|_| {})).unwrap();
+    let seen =
+        observe_plan(&float, &plan, &o, &axes, (&TractEngine, &Same(dims, 1), &|_| {})).unwrap();
     let mut m = float.clone();
     let sites = absorb::sites(&m.graph, &plan);
     let count = sites.iter().filter(|s| absorb::absorb(&mut m.graph, s, &seen)).count();
@@ -191,4 +192,34 @@ fn absorbing_a_bias_is_exact_on_what_was_seen() {
     // Nothing takes the bias in behind the second matrix.
     let without = matrices.replace("y = Add(d, wc)", "y = Sigmoid(d)");
     assert_eq!(absorbed(&without, &[1, 8, 32]), 0);
+}
+
+#[test]
+fn a_channel_that_few_samples_were_quiet_in_is_not_stretched_far() {
+    let mut m = model(
+        "g (float[1, 16, 8, 8] x, float[32, 16, 3, 3] w0, float[32, 32, 3, 3] w1) => (float[1, 32, 4, 4] y) {
+            a = Conv(x, w0)
+            b = Relu(a)
+            y = Conv(b, w1)
+        }",
+    );
+    let w = m.graph.find_value("w0").unwrap();
+    let t = m.graph.const_tensor(w).unwrap().clone();
+    let mut data = t.to_f32().unwrap();
+    let quiet = data.len() / 2;
+    data[..quiet].iter_mut().for_each(|x| *x *= 1e-4);
+    m.graph.set_data(w, Tensor::of(t.dims(), &data));
+    let o = QuantizeOptions::default();
+    let plan = plan(&m.graph, &o).unwrap();
+    let smallest = |samples| {
+        let axes = observed(&m, &plan, &[false]);
+        let data = Same(&[1, 16, 8, 8], samples);
+        let seen = observe_plan(&m, &plan, &o, &axes, (&TractEngine, &data, &|_| {})).unwrap();
+        let site = &sites(&m.graph, &plan, false)[0];
+        let (s, _, _) = factors(&m.graph, &plan, site, &seen).unwrap();
+        s.iter().fold(f64::INFINITY, |a, b| a.min(*b)) / s.iter().fold(0.0f64, |a, b| a.max(*b))
+    };
+    let (few, many) = (smallest(4), smallest(64));
+    assert!((1.0 / 8.0..1.0).contains(&few), "{few}");
+    assert!((1.0 / 128.0..1.0 / 16.0).contains(&many), "{many}");
 }
