@@ -61,6 +61,8 @@ fn onnxruntime_agrees_with_stored_values() {
     let engine = lapidary::engine::by_name("ort").expect("loads");
     agrees_with_stored(&*engine);
     taps_are_seen_once(&*engine);
+    let x: Vec<f32> = (0..4096).map(|i| (i as f32 - 2048.0).powi(3) * 1e-7).collect();
+    assert_eq!(fp8(&*engine, &x), fp8(&TractEngine, &x));
 }
 
 #[cfg(not(feature = "ort"))]
@@ -171,6 +173,32 @@ fn padding_along_all_axes() {
     let mut want = [7.0; 16];
     (want[2], want[3], want[6], want[7]) = (1.0, 2.0, 3.0, 4.0);
     assert_eq!(out[0].to_f32(), Some(want.to_vec()));
+}
+
+/// `x` as FP8 in steps of a half, and four times what that is.
+fn fp8(engine: &dyn Engine, x: &[f32]) -> Vec<f32> {
+    let graph = "g (float[n] x) => (float[n] y, float[n] z) <float s = {0.5}, float four = {4}> {
+        zero = Constant<value = float8e4m3fn {0}>()
+        q = QuantizeLinear(x, s, zero)
+        y = DequantizeLinear(q, s, zero)
+        d = DequantizeLinear(q, s, zero)
+        z = Mul(d, four)
+    }";
+    let session = engine.prepare(&parsed(19, graph), &["y".to_owned()]).expect("prepares");
+    let mut tapped = None;
+    let feeds = vec![("x".to_owned(), Tensor::vector(x))];
+    let out = session.run(&feeds, &mut |_, t| tapped = t.to_f32()).expect("runs");
+    let values = |i: usize| out[i].to_f32().expect("floats");
+    assert_eq!(tapped, Some(values(0)));
+    assert!(values(0).iter().zip(values(1)).all(|(y, z)| 4.0 * y == z));
+    values(0)
+}
+
+#[test]
+fn fp8_activations_are_rounded_as_their_codes() {
+    let x = [0.0, 8.4, 8.5, 9.5, -1000.0, 224.0, 0.0004, 0.001];
+    let want = [0.0, 8.0, 8.0, 10.0, -224.0, 224.0, 0.0, 0.000_976_562_5];
+    assert_eq!(fp8(&TractEngine, &x), want);
 }
 
 #[test]

@@ -234,6 +234,7 @@ fn fp8_pairs_have_scales_of_448() {
     let codes = g.find_value("w0_q").unwrap();
     assert_eq!(g.value(codes).dtype(), Some(DType::F8E4M3FN));
     let (float, mut m, _) = quantized(LINEAR, &o, &rows()).unwrap();
+    assert!(sqnr(&float, &m, &rows()) > 25.0);
     strip(&mut m);
     assert!(sqnr(&float, &m, &rows()) > 25.0);
 }

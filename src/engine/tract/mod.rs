@@ -5,6 +5,7 @@
 //! which depends on shapes is settled before the first sample runs. Calls are guarded: tract may
 //! panic on what it does not foresee.
 
+mod fp8;
 mod kernels;
 mod parts;
 mod plan;
@@ -39,12 +40,14 @@ impl Engine for TractEngine {
 
     fn prepare(&self, model: &Model, taps: &[String]) -> Result<Arc<dyn Session>, EngineError> {
         let mut own;
-        let model = match model.functions.is_empty() && !stored::any(&model.graph) {
+        let g = &model.graph;
+        let model = match model.functions.is_empty() && !stored::any(g) && !fp8::any(g) {
             true => model,
             false => {
                 own = model.clone();
                 inline_functions(&mut own);
                 stored::unpack(&mut own);
+                fp8::widen(&mut own.graph);
                 &own
             }
         };

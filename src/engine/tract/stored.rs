@@ -1,6 +1,7 @@
 //! Constants that are stored in forms which tract lacks or is slow to read, as plain tensors: sparse ones,
 //! and what DequantizeLinear reads, for types of four bits, FP8 and blocks, too.
 
+use super::tensor;
 use crate::ir::{Graph, Model, Op, OpId, Tensor, TensorData};
 use crate::ops::dequantized;
 use crate::pass::visit_model;
@@ -8,7 +9,7 @@ use crate::passes::lift_constants;
 
 /// There are such constants.
 pub(super) fn any(g: &Graph) -> bool {
-    has_sparse(g) || g.ops().any(|op| quantized(g, op).is_some())
+    has_sparse(g) || g.ops().any(|op| is_foreign(g.op(op)) || quantized(g, op).is_some())
 }
 
 /// Gives them their data.
@@ -16,7 +17,15 @@ pub(super) fn unpack(m: &mut Model) {
     if has_sparse(&m.graph) {
         densify(m);
     }
+    if m.graph.ops().any(|op| is_foreign(m.graph.op(op))) {
+        lift_constants::lift(&mut m.graph);
+    }
     dequantize(&mut m.graph);
+}
+
+/// A Constant of a type that tract lacks: as an initializer, it goes with those that read it.
+fn is_foreign(op: &Op) -> bool {
+    op.is("Constant") && op.tensor("value").is_some_and(|t| tensor::datum_type(t.dtype()).is_none())
 }
 
 fn has_sparse(g: &Graph) -> bool {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use tract_onnx::Onnx;
 
-use super::{HINT, NAME, tensor};
+use super::{HINT, NAME, fp8, tensor};
 use crate::engine::EngineError;
 use crate::ir::{Graph, Model, Op};
 
@@ -17,7 +17,11 @@ const MAX_TENSOR: usize = 1 << 33;
 
 /// tract's ONNX front end with all operators it has.
 pub(super) fn front_end() -> &'static Onnx {
-    static ONNX: LazyLock<Onnx> = LazyLock::new(|| tract_onnx::onnx().with_ignore_value_info(true));
+    static ONNX: LazyLock<Onnx> = LazyLock::new(|| {
+        let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+        fp8::register(&mut onnx);
+        onnx
+    });
     &ONNX
 }
 
@@ -32,7 +36,8 @@ pub(super) fn knows(op: &Op) -> bool {
     known
         && !is_wrong(op)
         && match op.domain.as_str() {
-            "" | "ai.onnx.ml" => true,
+            "" | "ai.onnx.ml" => op.op_type != fp8::ROUND,
+            fp8::DOMAIN => op.op_type == fp8::ROUND,
             "com.microsoft" => {
                 let mut plain = op.clone();
                 plain.domain = String::new();
