@@ -199,6 +199,9 @@ fn quantize_new(
     finish(m, o, report, &before)
 }
 
+/// Fewer samples get a warning.
+const FEW: usize = 16;
+
 /// Rewrites model and plan so that less is lost, and tells of it in the report.
 fn recover<'a>(
     m: &mut Model,
@@ -212,6 +215,12 @@ fn recover<'a>(
     if o.payload == Payload::Int8 && o.save_ranges.is_none() {
         trials = recover::recover(m, plan, o, engine, data)?;
         report.recovery = trials.as_mut().map(|t| std::mem::take(&mut t.steps)).unwrap_or_default();
+    }
+    let samples = data.len() * data.batch();
+    if samples < FEW && !data.is_synthetic() {
+        report.warnings.push(format!(
+            "few calibration samples ({samples}): ranges and recovery get better with a hundred that differ"
+        ));
     }
     report.search = recover::meet_goal(m, plan, o, engine, data)?;
     report.ops.clone_from(&plan.decisions);

@@ -79,13 +79,16 @@ fn pair(g: &Graph, quantize: OpId) -> Option<Pair> {
     let (scale_value, by) = scale(quantize).filter(|_| saturates)?;
     let (x, q) = (g.operand(quantize, 0)?, g.result(quantize, 0)?);
     let float = g.value(x).dtype().is_none_or(|d| d == DType::F32) && !g.is_output(q);
+    // A scale of one dim would give a scalar one.
+    let rank = g.const_tensor(scale_value)?.rank();
+    let same = rank == 0 || (rank == 1 && g.value(x).rank() != Some(0));
     let fits = |op: OpId, slot: Slot| {
         slot == Slot::Operand(0)
             && plain(op, "DequantizeLinear")
             && scale(op).is_some_and(|s| s.1 == by)
     };
     let uses = g.uses(q);
-    let all = float && !uses.is_empty() && uses.iter().all(|(op, slot)| fits(*op, *slot));
+    let all = float && same && !uses.is_empty() && uses.iter().all(|(op, slot)| fits(*op, *slot));
     let readers = uses.iter().map(|u| u.0).collect();
     all.then_some(Pair { quantize, scale: scale_value, readers })
 }
