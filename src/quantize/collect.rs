@@ -202,6 +202,11 @@ impl Observed {
         })
     }
 
+    /// Samples that a value with a scale was seen of.
+    pub(super) fn samples(&self, v: ValueId) -> Option<u64> {
+        self.0.get(&v).map(|s| s.stats.maxima.1)
+    }
+
     /// What was seen of the channels of a value, if it has `n`.
     pub(super) fn by_channel(&self, v: ValueId, n: usize) -> Option<&ChannelStats> {
         self.0.get(&v).map(|s| &s.by_channel).filter(|s| s.len() == n)

@@ -199,9 +199,6 @@ fn quantize_new(
     finish(m, o, report, &before)
 }
 
-/// Fewer samples get a warning.
-const FEW: usize = 16;
-
 /// Rewrites model and plan so that less is lost, and tells of it in the report.
 fn recover<'a>(
     m: &mut Model,
@@ -216,12 +213,6 @@ fn recover<'a>(
         trials = recover::recover(m, plan, o, engine, data)?;
         report.recovery = trials.as_mut().map(|t| std::mem::take(&mut t.steps)).unwrap_or_default();
     }
-    let samples = data.len() * data.batch();
-    if samples < FEW && !data.is_synthetic() {
-        report.warnings.push(format!(
-            "few calibration samples ({samples}): ranges and recovery get better with a hundred that differ"
-        ));
-    }
     report.search = recover::meet_goal(m, plan, o, engine, data)?;
     report.ops.clone_from(&plan.decisions);
     report.quantized_ops = plan.quantized_count();
@@ -233,6 +224,9 @@ fn recover<'a>(
     }
     Ok(trials)
 }
+
+/// Fewer samples get a warning.
+const FEW: usize = 16;
 
 /// Chooses ranges from data, and rounds the weights to what they leave.
 fn calibrate_and_round(
@@ -257,6 +251,11 @@ fn calibrate_and_round(
     report.recovery_seconds = steps.iter().map(|r| r.seconds).sum();
     if data.is_synthetic() {
         report.warnings.push("calibrated on random numbers: ranges mean nothing".into());
+    } else if report.samples < FEW {
+        report.warnings.push(format!(
+            "few calibration samples ({}): ranges and recovery get better with a hundred that differ",
+            report.samples
+        ));
     }
     Ok(calibrated)
 }

@@ -3,6 +3,7 @@
 use multiversion::multiversion;
 
 use super::layout::{Layout, Row};
+use super::observe::Range;
 
 /// Smallest scale written: the smallest positive float16, so that a scale survives a later
 /// conversion. Elements of a channel that quiet vanish.
@@ -50,12 +51,16 @@ impl QuantizedWeight {
 }
 
 impl Layout {
-    /// `max |w| / levels` of each channel.
+    /// `max |w| / levels` of each channel, elements being finite.
     pub(super) fn scales(self, data: &[f32], levels: f32) -> Vec<f32> {
         let mut amax = vec![0.0f32; self.channels];
         for (at, channels) in self.rows(data.len()) {
             match channels {
-                Row::Of(c) => amax[c] = amax[c].max(largest(&data[at])),
+                Row::Of(c) => {
+                    let mut seen = Range::default();
+                    seen.observe(&data[at]);
+                    amax[c] = amax[c].max(seen.amax());
+                }
                 Row::Across => widen(&mut amax, &data[at]),
             }
         }
@@ -79,19 +84,6 @@ impl Layout {
 #[multiversion(targets = "simd")]
 fn widen(amax: &mut [f32], row: &[f32]) {
     amax.iter_mut().zip(row).for_each(|(a, x)| *a = a.max(x.abs()));
-}
-
-/// Largest magnitude, in lanes that do not wait for one another.
-#[multiversion(targets = "simd")]
-fn largest(row: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut most = [0.0f32; LANES];
-    let rows = row.chunks_exact(LANES);
-    let rest = rows.remainder().iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    for row in rows {
-        most.iter_mut().zip(row).for_each(|(m, x)| *m = m.max(x.abs()));
-    }
-    most.into_iter().fold(rest, f32::max)
 }
 
 #[multiversion(targets = "simd")]

@@ -106,11 +106,11 @@ impl<'a> Judge<'a> {
         Ok(Judge { engine, calibration, judged, reference: kept.0 })
     }
 
-    /// Decibels that chance may make of the judged samples: what a variant must gain to be better.
-    pub(crate) fn chance(&self) -> f64 {
-        /// Of one sample.
-        const ONE: f64 = 1.0;
-        ONE / self.judged.len.max(1) as f64
+    /// Whether decibels grow by more than `least` and what chance may make of the judged samples.
+    pub(crate) fn gains(&self, before: f64, after: f64, least: f64) -> bool {
+        /// Decibels that chance makes of one sample.
+        const CHANCE: f64 = 1.0;
+        after > before + least + CHANCE / self.judged.len.max(1) as f64
     }
 
     /// How near the outputs of a model are to those of the float model on the judged samples.

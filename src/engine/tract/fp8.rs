@@ -72,11 +72,12 @@ fn pair(g: &Graph, quantize: OpId) -> Option<Pair> {
         let (scale, zero) = (g.operand(op, 1)?, g.const_operand(op, 2)?);
         let value = g.const_tensor(scale)?;
         let symmetric = zero.dtype() == DType::F8E4M3FN && zero.raw()?.iter().all(|b| *b == 0);
-        let single = value.len() == 1 && value.dtype() == DType::F32;
-        (symmetric && single).then(|| Some((scale, value.single()?)))?
+        let by = value.single().filter(|_| symmetric && value.dtype() == DType::F32)?;
+        Some((scale, by))
     };
     let saturates = plain(quantize, "QuantizeLinear") && g.op(quantize).int_or("saturate", 1) == 1;
-    let (scale_value, by) = scale(quantize).filter(|_| saturates)?;
+    saturates.then_some(())?;
+    let (scale_value, by) = scale(quantize)?;
     let (x, q) = (g.operand(quantize, 0)?, g.result(quantize, 0)?);
     let float = g.value(x).dtype().is_none_or(|d| d == DType::F32) && !g.is_output(q);
     // A scale of one dim would give a scalar one.

@@ -15,7 +15,6 @@ pub(in super::super) struct ChannelStats {
     max: Vec<f64>,
     squares: Vec<i128>,
     count: u64,
-    samples: u64,
 }
 
 impl ChannelStats {
@@ -50,7 +49,6 @@ impl ChannelStats {
         let sums = self.squares.iter_mut().zip(squares);
         sums.for_each(|(all, own)| *all += (own * FIXED_POINT) as i128);
         self.count += (data.len() / channels) as u64;
-        self.samples += 1;
     }
 
     pub(in super::super) fn merge(&mut self, o: &ChannelStats) {
@@ -61,17 +59,11 @@ impl ChannelStats {
         self.max.iter_mut().zip(&o.max).for_each(|(a, b)| *a = a.max(*b));
         self.squares.iter_mut().zip(&o.squares).for_each(|(a, b)| *a += b);
         self.count += o.count;
-        self.samples += o.samples;
     }
 
     /// Number of channels.
     pub(in super::super) fn len(&self) -> usize {
         self.max.len()
-    }
-
-    /// Runs of the model that were seen.
-    pub(super) fn samples(&self) -> u64 {
-        self.samples
     }
 
     /// Least and largest finite element of each channel; the other way round where it had none.

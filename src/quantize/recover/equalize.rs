@@ -194,10 +194,8 @@ pub(super) fn factors(
 ) -> Option<(Vec<f64>, f64, f64)> {
     let n = site.space.channels;
     let mut tensors = Vec::new();
-    let mut samples = u64::MAX;
     for (v, edits, others) in &site.pairs {
         let s = seen.by_channel(*v, n)?;
-        samples = samples.min(s.samples());
         let mean_squares = s.mean_squares();
         let readers: Option<Vec<Reader>> =
             edits.iter().map(|e| Reader::new(g, e, n, &mean_squares)).collect();
@@ -213,6 +211,7 @@ pub(super) fn factors(
     let noise = |s: &[f64]| tensors.iter().map(|t| t.noise(s)).sum::<f64>();
     let before = noise(&vec![1.0; n]);
     let (a, w) = (loudness(&tensors, n), columns(&tensors, n));
+    let samples = site.pairs.iter().filter_map(|(v, _, _)| seen.samples(*v)).min()?;
     let smallest = SMALLEST.max(UNSEEN / samples as f64);
     let candidate = |(alpha, beta): &(f64, f64)| {
         let raw = |c: usize| a[c].powf(*alpha) / w[c].powf(*beta);

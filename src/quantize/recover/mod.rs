@@ -203,7 +203,7 @@ impl Run<'_, '_> {
         start: Instant,
     ) {
         let Variant { model, plan, changed, seen, after } = variant;
-        let kept = after > self.best + gain + self.judge.chance();
+        let kept = self.judge.gains(self.best, after, gain);
         self.steps.push(Recovery {
             method,
             sites: changed,

@@ -50,7 +50,7 @@ pub(in super::super) fn round_weights(
     let sqnr_before = judge.score(&written(m, plan, o, c, correct))?.sqnr_db;
     let (new, with) = rounded(m, plan, o, c, &judge)?;
     let sqnr_after = judge.score(&written(&new, plan, o, &with, correct))?.sqnr_db;
-    let kept = sqnr_after > sqnr_before + GAIN + judge.chance();
+    let kept = judge.gains(sqnr_before, sqnr_after, GAIN);
     steps.push(Recovery {
         method: "rounding",
         sites: with.weight_scales.len(),
