@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use multiversion::multiversion;
+use rayon::prelude::*;
 
 use super::{DType, Spelling, buffer};
 
@@ -270,13 +272,16 @@ impl Tensor {
 
     /// Whether it holds `f32`, all of them finite.
     pub fn is_finite_f32(&self) -> bool {
-        // An exponent of ones is NaN or infinity; without a way out, one instruction does several.
-        const EXPONENT: u32 = 0x7f80_0000;
-        let infinite = |bits: &[u8]| {
-            u32::from(bytemuck::pod_read_unaligned::<u32>(bits) & EXPONENT == EXPONENT)
+        /// So many elements are worth a task of their own.
+        const TASK: usize = 1 << 16;
+        let finite = |raw: &Bytes| {
+            let elements = raw.as_chunks().0;
+            match elements.len() <= TASK {
+                true => are_finite(elements),
+                false => elements.par_chunks(TASK).all(are_finite),
+            }
         };
-        let all = |raw: &Bytes| raw.chunks_exact(4).map(infinite).fold(0, |a, b| a | b) == 0;
-        self.dtype == DType::F32 && self.raw().is_some_and(all)
+        self.dtype == DType::F32 && self.raw().is_some_and(finite)
     }
 
     /// The elements as `f64`: float types of 16 to 64 bits, integers and bool.
@@ -357,6 +362,18 @@ macro_rules! elements {
 }
 elements!(f32 => F32, f64 => F64, i8 => I8, i16 => I16, i32 => I32, i64 => I64,
     u8 => U8, u16 => U16, u32 => U32, u64 => U64);
+
+/// Whether little-endian float32 numbers are all finite.
+#[multiversion(targets = "simd")]
+fn are_finite(elements: &[[u8; 4]]) -> bool {
+    // An exponent of ones is NaN or infinity; without a way out, one instruction does several.
+    const EXPONENT: u32 = 0x7f80_0000;
+    let mut infinite = 0;
+    for element in elements {
+        infinite |= u32::from(u32::from_le_bytes(*element) & EXPONENT == EXPONENT);
+    }
+    infinite == 0
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,8 @@
 //! Arithmetic on weights, in double precision and rounded once.
 
+use multiversion::multiversion;
+use rayon::prelude::*;
+
 use crate::ir::{DType, Tensor};
 
 /// A float tensor with these elements, rounded to `dtype`; `None` when one of them is not finite
@@ -65,25 +68,86 @@ fn leaves(before: f64, after: f64, limit: f64) -> bool {
 
 /// As [`scale_blocks`], from little-endian elements; false when one of them left the range.
 fn scale_f32(raw: &[u8], out: &mut [f32], block: usize, factors: &[f64]) -> bool {
-    const LIMIT: f64 = f32::MAX as f64;
-    let mut left = false;
-    let mut scale = |from: &[u8], to: &mut f32, by: f64| {
-        let v = bytemuck::pod_read_unaligned::<f32>(from);
-        let scaled = f64::from(v) * by;
-        left |= v.is_finite() & (scaled.is_nan() | (scaled.abs() > LIMIT));
-        *to = scaled as f32;
-    };
-    if block == 1 {
-        let rows = raw.chunks(4 * factors.len()).zip(out.chunks_mut(factors.len()));
-        for (from, to) in rows {
-            let row = from.chunks_exact(4).zip(to).zip(factors);
-            row.for_each(|((from, to), by)| scale(from, to, *by));
+    /// About so many elements are worth a task of their own.
+    const TASK: usize = 1 << 16;
+    let row = if block == 1 { factors.len() } else { block };
+    let rows = (TASK / row).max(1);
+    let scale = |(i, (from, to)): (usize, (&[[u8; 4]], &mut [f32]))| {
+        let mut kept = true;
+        for (j, (from, to)) in from.chunks(row).zip(to.chunks_mut(row)).enumerate() {
+            kept &= match block {
+                1 => scale_each(from, to, factors),
+                _ => scale_all(from, to, factors[(i * rows + j) % factors.len()]),
+            };
         }
-    } else {
-        let blocks = raw.chunks(4 * block).zip(out.chunks_mut(block));
-        for ((from, to), by) in blocks.zip(factors.iter().cycle()) {
-            from.chunks_exact(4).zip(to).for_each(|(from, to)| scale(from, to, *by));
+        kept
+    };
+    let (from, task) = (raw.as_chunks().0, rows * row);
+    if from.len() <= task {
+        return scale((0, (from, out)));
+    }
+    let tasks = from.par_chunks(task).zip(out.par_chunks_mut(task)).enumerate();
+    tasks.map(scale).reduce(|| true, |a, b| a & b)
+}
+
+#[multiversion(targets = "simd")]
+fn scale_each(from: &[[u8; 4]], to: &mut [f32], by: &[f64]) -> bool {
+    let n = from.len().min(to.len()).min(by.len());
+    let (from, to, by) = (&from[..n], &mut to[..n], &by[..n]);
+    let mut left = 0;
+    for i in 0..n {
+        left |= scale_one(from[i], &mut to[i], by[i]);
+    }
+    left == 0
+}
+
+#[multiversion(targets = "simd")]
+fn scale_all(from: &[[u8; 4]], to: &mut [f32], by: f64) -> bool {
+    let n = from.len().min(to.len());
+    let (from, to) = (&from[..n], &mut to[..n]);
+    let mut left = 0;
+    for i in 0..n {
+        left |= scale_one(from[i], &mut to[i], by);
+    }
+    left == 0
+}
+
+/// 1 when a finite element left the range.
+#[inline(always)]
+fn scale_one(from: [u8; 4], to: &mut f32, by: f64) -> u32 {
+    let v = f32::from_le_bytes(from);
+    let scaled = f64::from(v) * by;
+    *to = scaled as f32;
+    u32::from(v.is_finite() & (scaled.is_nan() | (scaled.abs() > f64::from(f32::MAX))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_elements_are_scaled_as_few_are() {
+        // More than a task, and its rows do not end with it.
+        for (dims, block) in [([3, 40_000], 40_000), ([400, 301], 301), ([301, 400], 1)] {
+            let len: usize = dims.iter().product();
+            let data: Vec<f32> = (0..len).map(|i| (i % 1013) as f32 - 500.0).collect();
+            let factors: Vec<f64> = (0..dims[usize::from(block == 1)])
+                .map(|i| f64::from(u32::try_from(i).expect("few")) / 7.0)
+                .collect();
+            let scaled = scale_blocks(&Tensor::of(&dims, &data), block, &factors).expect("fits");
+            let want =
+                |(i, x): (usize, &f32)| (f64::from(*x) * factors[i / block % factors.len()]) as f32;
+            let want: Vec<f32> = data.iter().enumerate().map(want).collect();
+            assert_eq!(scaled.to_f32(), Some(want), "{dims:?}");
         }
     }
-    !left
+
+    #[test]
+    fn only_finite_elements_must_stay_finite() {
+        let mut data = vec![1.0f32; 200_000];
+        (data[3], data[5]) = (f32::INFINITY, f32::NAN);
+        assert!(scale_blocks(&Tensor::vector(&data), 200_000, &[2.0]).is_some());
+        data[199_999] = f32::MAX;
+        assert!(scale_blocks(&Tensor::vector(&data), 200_000, &[2.0]).is_none());
+    }
 }

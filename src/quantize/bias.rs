@@ -121,11 +121,18 @@ fn matrix_shift(
     means: &[f64],
 ) -> Option<Vec<f64>> {
     let (n, k) = if transposed { (dims[0], dims[1]) } else { (dims[1], dims[0]) };
-    if means.len() != k {
+    if means.len() != k || error.is_empty() {
         return None;
     }
-    let at = |i: usize, j: usize| if transposed { error[i * k + j] } else { error[j * n + i] };
-    Some((0..n).map(|i| (0..k).map(|j| at(i, j) * means[j]).sum()).collect())
+    if transposed {
+        let dot = |row: &[f64]| row.iter().zip(means).map(|(e, m)| e * m).sum();
+        return Some(error.chunks_exact(k).map(dot).collect());
+    }
+    let mut shift = vec![0.0; n];
+    for (row, mean) in error.chunks_exact(n).zip(means) {
+        shift.iter_mut().zip(row).for_each(|(s, e)| *s += e * mean);
+    }
+    Some(shift)
 }
 
 impl Correction {

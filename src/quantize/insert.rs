@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use super::grid::Grid;
 use super::layout::Layout;
 use super::options::QuantizeOptions;
@@ -29,10 +31,11 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
             g.set_operand(op, slot, Some(dequantized));
         }
     }
-    let mut stored: BTreeMap<(ValueId, Option<usize>), ValueId> = BTreeMap::new();
+    let mut coded = if o.float_weights { BTreeMap::new() } else { coded_weights(g, plan, c, o) };
+    let mut stored: BTreeMap<Key, ValueId> = BTreeMap::new();
     let mut tables = Tables::new();
     for site in &plan.weights {
-        if plan.uint8 && g.op(site.op).is("Gather") {
+        if is_table(g, plan, site) {
             tables::store(g, site, &mut tables);
             continue;
         }
@@ -41,7 +44,7 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
         let made = match stored.get(&key) {
             Some(v) => Some(*v),
             None if o.float_weights => float_weight(g, site, o.payload, scales, &mut zeros),
-            None => store_weight(g, site, o.payload, scales, &mut zeros),
+            None => coded.remove(&key).map(|w| store_weight(g, site, o.payload, w, &mut zeros)),
         };
         if let Some(v) = made {
             stored.insert(key, v);
@@ -90,24 +93,66 @@ fn insert_pair(g: &mut Graph, value: ValueId, grid: Grid, zeros: &mut Zeros) -> 
     result
 }
 
+/// A weight and its axis.
+type Key = (ValueId, Option<usize>);
+
+/// Its rows are stored as codes that are gathered.
+fn is_table(g: &Graph, plan: &Plan, site: &WeightSite) -> bool {
+    plan.uint8 && g.op(site.op).is("Gather")
+}
+
+/// A weight as codes.
+pub(super) struct Coded {
+    codes: Tensor,
+    /// Of its channels, or a single one.
+    scales: Vec<f32>,
+}
+
+impl Coded {
+    /// The stored weight of an op. Its scales are `scales` or, without, `max |w| / largest code`.
+    pub(super) fn new(
+        g: &Graph,
+        site: &WeightSite,
+        payload: Payload,
+        scales: Option<&[f32]>,
+    ) -> Option<Coded> {
+        let tensor = g.const_tensor(site.value)?;
+        let data = tensor.as_f32()?;
+        let layout = Layout::new(tensor.dims(), site.axis);
+        let own = || layout.scales(&data, payload.largest());
+        let scales = scales.map_or_else(own, <[f32]>::to_vec);
+        let codes = payload.tensor(tensor.dims().to_vec(), payload.encode(&data, layout, &scales));
+        Some(Coded { codes, scales })
+    }
+}
+
+/// All that are stored as codes, on all cores.
+fn coded_weights(
+    g: &Graph,
+    plan: &Plan,
+    c: &Calibrated,
+    o: &QuantizeOptions,
+) -> BTreeMap<Key, Coded> {
+    let weights = plan.weights.iter().filter(|site| !is_table(g, plan, site));
+    let sites: BTreeMap<Key, &WeightSite> = weights.map(|s| ((s.value, s.axis), s)).collect();
+    let coded = |(key, site): (Key, &WeightSite)| {
+        let scales = c.weight_scales.get(&site.value).map(Vec::as_slice);
+        Some((key, Coded::new(g, site, o.payload, scales)?))
+    };
+    sites.into_par_iter().filter_map(coded).collect()
+}
+
 /// The weight as a constant of the type behind a DequantizeLinear of explicit axis.
-/// Its scales are `scales` or, without, `max |w| / largest code`.
 pub(super) fn store_weight(
     g: &mut Graph,
     site: &WeightSite,
     payload: Payload,
-    scales: Option<&[f32]>,
+    Coded { codes, scales }: Coded,
     zeros: &mut Zeros,
-) -> Option<ValueId> {
-    let tensor = g.const_tensor(site.value)?.clone();
-    let data = tensor.as_f32()?;
-    let layout = Layout::new(tensor.dims(), site.axis);
-    let own = || layout.scales(&data, payload.largest());
-    let scales = scales.map_or_else(own, <[f32]>::to_vec);
-    let codes = payload.tensor(tensor.dims().to_vec(), payload.encode(&data, layout, &scales));
-    let name = g.value(site.value).name().to_owned();
-    let codes = g.add_const(&format!("{name}_q"), codes);
-    Some(dequantize_weight(g, site, &tensor, codes, &scales, (payload, zeros)))
+) -> ValueId {
+    let name = format!("{}_q", g.value(site.value).name());
+    let (dims, codes) = (codes.dims().to_vec(), g.add_const(&name, codes));
+    dequantize_weight(g, site, &dims, codes, &scales, (payload, zeros))
 }
 
 /// The weight in float with QuantizeLinear and DequantizeLinear behind it.
@@ -126,7 +171,7 @@ fn float_weight(
     let dims = tensor.dims().iter().map(|&d| d.into()).collect();
     let ty = Some(Type::tensor(payload.dtype(), Some(dims)));
     let codes = g.add_value(Value::new(format!("{name}_q"), ty));
-    let result = dequantize_weight(g, site, &tensor, codes, &scales, (payload, zeros));
+    let result = dequantize_weight(g, site, tensor.dims(), codes, &scales, (payload, zeros));
     let dequantize = g.producer_op(result)?;
     let operands = [Some(site.value), g.operand(dequantize, 1), g.operand(dequantize, 2)];
     let op = Op::new("QuantizeLinear").with("axis", site.axis.map_or(0, |a| a as i64));
@@ -166,7 +211,7 @@ fn store_gemm_bias(g: &mut Graph, op: OpId, weight: ValueId, step: f32) -> Optio
 fn dequantize_weight(
     g: &mut Graph,
     site: &WeightSite,
-    tensor: &Tensor,
+    dims: &[usize],
     codes: ValueId,
     scales: &[f32],
     (payload, zeros): (Payload, &mut Zeros),
@@ -178,7 +223,7 @@ fn dequantize_weight(
     };
     let scale = g.add_const(&format!("{name}_s"), scale);
     let zero = zeros.of(g, payload.dtype(), zero, 0);
-    let dims = tensor.dims().iter().map(|&d| d.into()).collect();
+    let dims = dims.iter().map(|&d| d.into()).collect();
     let ty = Some(Type::tensor(DType::F32, Some(dims)));
     let result = g.add_value(Value::new(format!("{name}_dq"), ty));
     let axis = site.axis.map_or(0, |a| a as i64);

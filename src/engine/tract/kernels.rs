@@ -2,8 +2,10 @@
 
 use anyhow::Context;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::{EvalContext, EvalOp, OpState};
+use tract_onnx::tract_core::internal::{EvalContext, OpState};
 use tract_onnx::tract_core::{self, ops::array::Pad, ops::array::PadMode, ops::nn::Softmax};
+
+use super::softmax;
 
 /// What an op computes.
 pub(super) fn eval(
@@ -12,9 +14,11 @@ pub(super) fn eval(
     node: &TypedNode,
     mut inputs: TVec<TValue>,
 ) -> TractResult<TVec<TValue>> {
-    if let (Some(op), 1) = (node.op_as::<Softmax>(), inputs.len()) {
-        let input = inputs.remove(0).into_tensor();
-        return softmax(context, op, input).with_context(|| format!("Evaluating {node}"));
+    if let (Some(op), [input]) = (node.op_as::<Softmax>(), &inputs[..])
+        && let Some(groups) = softmax::Groups::of(op, input)
+    {
+        let output = softmax::softmax(inputs.remove(0).into_tensor(), groups);
+        return Ok(tvec!(output.with_context(|| format!("Evaluating {node}"))?.into_tvalue()));
     }
     if let (Some(op), [input]) = (node.op_as::<Pad>(), &inputs[..])
         && let Some(padded) = padded(op, input)
@@ -22,24 +26,6 @@ pub(super) fn eval(
         return Ok(tvec!(padded.into_tvalue()));
     }
     tract_core::plan::eval(context, state, node, inputs)
-}
-
-/// Softmax with its axes moved to the end and back: along others, tract computes element by element.
-fn softmax(context: &EvalContext, op: &Softmax, input: Tensor) -> TractResult<TVec<TValue>> {
-    let rank = input.rank();
-    let (mut order, axes): (Vec<usize>, Vec<usize>) =
-        (0..rank).partition(|axis| !op.axes.contains(axis));
-    let rows = order.len();
-    order.extend(axes);
-    if order.iter().enumerate().all(|(i, axis)| i == *axis) {
-        return op.eval(context, tvec!(input.into_tvalue()));
-    }
-    let mut back = vec![0; rank];
-    order.iter().enumerate().for_each(|(i, axis)| back[*axis] = i);
-    let last = Softmax { axes: (rows..rank).collect(), ..op.clone() };
-    let moved = input.permute_axes(&order)?.into_tvalue();
-    let computed = last.eval(context, tvec!(moved))?.remove(0);
-    Ok(tvec!(computed.into_tensor().permute_axes(&back)?.into_tvalue()))
 }
 
 /// Float32 with a constant around it, row by row; `None` for other types and modes.

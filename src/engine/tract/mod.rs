@@ -10,6 +10,7 @@ mod kernels;
 mod parts;
 mod plan;
 mod quiet;
+mod softmax;
 mod stored;
 mod support;
 mod tensor;

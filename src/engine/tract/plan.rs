@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use prost::Message;
+use rayon::prelude::*;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TractError;
@@ -66,8 +67,10 @@ impl Parsed {
                 outlets.get(name).copied().ok_or_else(|| format!("it lost {name:?}"))
             };
             let mut defaults: HashMap<&str, OurTensor> = HashMap::new();
-            for (name, data) in &skeleton.weights {
-                let constant = Arc::new(tensor::to_tract(data)?);
+            let weights: Result<Vec<_>, String> =
+                skeleton.weights.par_iter().map(|(_, data)| tensor::to_tract(data)).collect();
+            for ((name, data), constant) in skeleton.weights.iter().zip(weights?) {
+                let constant = Arc::new(constant);
                 let outlet = outlet(name)?;
                 set_const(&mut parsed.model, outlet, constant)?;
                 if specs.iter().any(|s| s.name == *name) {

@@ -38,6 +38,10 @@ pub(super) fn to_tract(t: &Tensor) -> Result<TractTensor, String> {
     let datum = datum_type(t.dtype()).ok_or_else(lacking)?;
     match t.data() {
         TensorData::Raw(raw) => {
+            // Most bytes of most models: copied without clearing the place first.
+            if let (DType::F32, Ok(data)) = (t.dtype(), bytemuck::try_cast_slice::<u8, f32>(raw)) {
+                return TractTensor::from_shape(t.dims(), data).map_err(|e| format!("{e:#}"));
+            }
             let mut out = TractTensor::zero_dt(datum, t.dims()).map_err(|e| format!("{e:#}"))?;
             let bytes = out.as_bytes_mut();
             if bytes.len() != raw.len() {

@@ -124,9 +124,10 @@ pub(super) fn quantize(
     let mut stored: BTreeMap<(ValueId, Option<usize>), ValueId> = BTreeMap::new();
     for site in &per_channel {
         let (key, int8) = ((site.value, site.axis), super::Payload::Int8);
-        let made = stored.get(&key).copied();
-        let made =
-            made.or_else(|| insert::store_weight(&mut m.graph, site, int8, None, &mut zeros));
+        let made = stored.get(&key).copied().or_else(|| {
+            let coded = insert::Coded::new(&m.graph, site, int8, None)?;
+            Some(insert::store_weight(&mut m.graph, site, int8, coded, &mut zeros))
+        });
         if let Some(v) = made {
             stored.insert(key, v);
             m.graph.set_operand(site.op, site.slot, Some(v));
