@@ -215,6 +215,61 @@ fn padding_along_all_axes() {
     assert_eq!(out[0].to_f32(), Some(want.to_vec()));
 }
 
+/// The only output for `x` of these dims, and its dims.
+fn output_of(opset: i64, graph: &str, dims: &[usize], x: &[f32]) -> (Vec<usize>, Vec<f32>) {
+    let session = TractEngine.prepare(&parsed(opset, graph), &[]).expect("prepares");
+    let feeds = vec![("x".to_owned(), Tensor::of(dims, x))];
+    let out = session.run(&feeds, &mut |_, _| {}).expect("runs").remove(0);
+    (out.dims().to_vec(), out.to_f32().expect("floats"))
+}
+
+#[test]
+fn every_few_elements_of_an_axis() {
+    let dims = [2, 5, 7];
+    let x: Vec<f32> = (0..70u8).map(f32::from).collect();
+    for (axis, start, step) in [(1, 1, 2), (2, 0, 3), (0, 1, 2), (2, 2, 5), (1, 4, 9), (2, 1, 1)] {
+        let graph = format!(
+            "g (float[2, 5, 7] x) => (float[?, ?, ?] y)
+             <int64[1] s = {{{start}}}, int64[1] e = {{99}}, int64[1] a = {{{axis}}}, int64[1] t = {{{step}}}>
+             {{ y = Slice (x, s, e, a, t) }}"
+        );
+        let stays = |i: usize| {
+            let at = [i / 35, i / 7 % 5, i % 7][axis];
+            at >= start && (at - start).is_multiple_of(step)
+        };
+        let want: Vec<f32> = (0..70).filter(|i| stays(*i)).map(|i| x[i]).collect();
+        let (got, y) = output_of(17, &graph, &dims, &x);
+        assert_eq!(y, want, "axis {axis}, {start}, {step}");
+        assert_eq!(got[axis], (dims[axis] - start).div_ceil(step));
+    }
+}
+
+#[test]
+fn maxima_of_squares_of_pixels() {
+    let x: Vec<f32> = (0..2 * 3 * 5 * 7).map(|i| ((i * 37) % 101) as f32 - 90.0).collect();
+    for (attributes, rows, columns, kernel, stride) in [
+        ("strides = [2, 2]", 2, 3, 2, 2),
+        ("strides = [1, 1]", 4, 6, 2, 1),
+        ("strides = [2, 2], ceil_mode = 1", 3, 4, 2, 2),
+        ("strides = [2, 2], dilations = [2, 2]", 2, 3, 3, 2),
+    ] {
+        let graph = format!(
+            "g (float[2, 3, 5, 7] x) => (float[2, 3, {rows}, {columns}] y)
+             {{ y = MaxPool<kernel_shape = [2, 2], {attributes}>(x) }}"
+        );
+        let mut want = Vec::new();
+        for plane in x.chunks_exact(35) {
+            for (row, column) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
+                let offsets = [(0, 0), (0, kernel - 1), (kernel - 1, 0), (kernel - 1, kernel - 1)];
+                let pixels = offsets.map(|(a, b)| (row * stride + a, column * stride + b));
+                let inside = pixels.iter().filter(|(r, c)| *r < 5 && *c < 7);
+                want.push(inside.map(|(r, c)| plane[r * 7 + c]).fold(f32::MIN, f32::max));
+            }
+        }
+        assert_eq!(output_of(17, &graph, &[2, 3, 5, 7], &x).1, want, "{attributes}");
+    }
+}
+
 /// `x` as FP8 in steps of a half, and four times what that is.
 fn fp8(engine: &dyn Engine, x: &[f32]) -> Vec<f32> {
     let graph = "g (float[n] x) => (float[n] y, float[n] z) <float s = {0.5}, float four = {4}> {

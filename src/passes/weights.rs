@@ -1,5 +1,7 @@
 //! Arithmetic on weights, in double precision and rounded once.
 
+use std::iter::repeat;
+
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -76,8 +78,8 @@ fn scale_f32(raw: &[u8], out: &mut [f32], block: usize, factors: &[f64]) -> bool
         let mut kept = true;
         for (j, (from, to)) in from.chunks(row).zip(to.chunks_mut(row)).enumerate() {
             kept &= match block {
-                1 => scale_each(from, to, factors),
-                _ => scale_all(from, to, factors[(i * rows + j) % factors.len()]),
+                1 => scale_row(from, to, factors.iter().copied()),
+                _ => scale_row(from, to, repeat(factors[(i * rows + j) % factors.len()])),
             };
         }
         kept
@@ -90,35 +92,17 @@ fn scale_f32(raw: &[u8], out: &mut [f32], block: usize, factors: &[f64]) -> bool
     tasks.map(scale).reduce(|| true, |a, b| a & b)
 }
 
+/// Scales a row by a factor for each element.
 #[multiversion(targets = "simd")]
-fn scale_each(from: &[[u8; 4]], to: &mut [f32], by: &[f64]) -> bool {
-    let n = from.len().min(to.len()).min(by.len());
-    let (from, to, by) = (&from[..n], &mut to[..n], &by[..n]);
-    let mut left = 0;
-    for i in 0..n {
-        left |= scale_one(from[i], &mut to[i], by[i]);
+fn scale_row<I: Iterator<Item = f64>>(from: &[[u8; 4]], to: &mut [f32], factors: I) -> bool {
+    let mut left = false;
+    for ((from, to), by) in from.iter().zip(to).zip(factors) {
+        let v = f32::from_le_bytes(*from);
+        let scaled = f64::from(v) * by;
+        left |= v.is_finite() & (scaled.is_nan() | (scaled.abs() > f64::from(f32::MAX)));
+        *to = scaled as f32;
     }
-    left == 0
-}
-
-#[multiversion(targets = "simd")]
-fn scale_all(from: &[[u8; 4]], to: &mut [f32], by: f64) -> bool {
-    let n = from.len().min(to.len());
-    let (from, to) = (&from[..n], &mut to[..n]);
-    let mut left = 0;
-    for i in 0..n {
-        left |= scale_one(from[i], &mut to[i], by);
-    }
-    left == 0
-}
-
-/// 1 when a finite element left the range.
-#[inline(always)]
-fn scale_one(from: [u8; 4], to: &mut f32, by: f64) -> u32 {
-    let v = f32::from_le_bytes(from);
-    let scaled = f64::from(v) * by;
-    *to = scaled as f32;
-    u32::from(v.is_finite() & (scaled.is_nan() | (scaled.abs() > f64::from(f32::MAX))))
+    !left
 }
 
 #[cfg(test)]

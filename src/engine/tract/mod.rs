@@ -12,6 +12,7 @@ mod plan;
 mod quiet;
 mod softmax;
 mod stored;
+mod strided;
 mod support;
 mod tensor;
 

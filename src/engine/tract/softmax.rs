@@ -6,6 +6,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 use tract_onnx::tract_core::tract_linalg::routines::Func;
 
+use super::kernels::floats;
+
 /// About so many elements stay in the nearest cache between the three passes over them.
 const BLOCK: usize = 4096;
 
@@ -27,9 +29,8 @@ impl Groups {
         let (dims, axes) = (input.shape(), &op.axes);
         let (first, last) = (*axes.iter().min()?, *axes.iter().max()?);
         let side_by_side = last < dims.len() && (first..=last).all(|axis| axes.contains(&axis));
-        let plain = input.is_plain_ram() && *input.strides() == *Tensor::natural_strides(dims);
-        let float = input.datum_type() == DatumType::F32 && op.kind == SoftmaxKind::Softmax;
-        (side_by_side && plain && float && input.len() > 0).then(|| Groups {
+        let some = floats(input).is_some_and(|x| !x.is_empty()) && op.kind == SoftmaxKind::Softmax;
+        (side_by_side && some).then(|| Groups {
             size: dims[first..].iter().product(),
             inner: dims[last + 1..].iter().product(),
         })
