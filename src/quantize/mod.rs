@@ -225,7 +225,7 @@ fn recover<'a>(
     Ok(trials)
 }
 
-/// Fewer samples get a warning.
+/// Fewer samples get a warning, and no biases are absorbed for them.
 const FEW: usize = 16;
 
 /// Chooses ranges from data, and rounds the weights to what they leave.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collect::Observed;
 use super::placement::{Plan, plan};
-use super::{QuantizeError, QuantizeOptions};
+use super::{FEW, QuantizeError, QuantizeOptions};
 use crate::data::Source;
 use crate::engine::Engine;
 use crate::ir::{Model, ValueId};
@@ -104,7 +104,10 @@ pub(super) fn recover<'a>(
     for (method, insert) in wanted {
         run.equalize(method, *insert)?;
     }
-    run.absorb()?;
+    // What few samples never fell short of, others do.
+    if data.len() * data.batch() >= FEW {
+        run.absorb()?;
+    }
     let corrects = corrects(o) && run.correction_helps()?;
     Ok(Some(Trials { steps: run.steps, judge: run.judge, seen: run.seen, corrects }))
 }
