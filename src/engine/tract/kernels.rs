@@ -44,9 +44,10 @@ fn of_one(node: &TypedNode, input: &Tensor) -> Option<Tensor> {
 
 /// The elements of a float32 tensor in their order.
 pub(super) fn floats(tensor: &Tensor) -> Option<&[f32]> {
-    let plain = tensor.datum_type() == DatumType::F32 && tensor.is_plain_ram();
-    let ordered = *tensor.strides() == *Tensor::natural_strides(tensor.shape());
-    bytemuck::try_cast_slice(tensor.as_bytes()).ok().filter(|_| plain && ordered)
+    let plain = tensor.datum_type() == DatumType::F32
+        && tensor.is_plain_ram()
+        && *tensor.strides() == *Tensor::natural_strides(tensor.shape());
+    bytemuck::try_cast_slice(plain.then(|| tensor.as_bytes())?).ok()
 }
 
 /// Float32 with a constant around it, row by row; `None` for other types and modes.
