@@ -147,16 +147,19 @@ fn softmax_along_any_axis() {
     let feeds = vec![("x".to_owned(), Tensor::of(&dims, &x))];
     for axis in 0..4 {
         let graph = format!(
-            "g (float[2, 3, 4, 5] x) => (float[2, 3, 4, 5] y) {{ y = Softmax<axis = {axis}>(x) }}"
+            "g (float[2, 3, 4, 5] x) => (float[2, 3, 4, 5] y, float[2, 3, 4, 5] z)
+             {{ y = Softmax<axis = {axis}>(x) z = LogSoftmax<axis = {axis}>(x) }}"
         );
         let session = TractEngine.prepare(&parsed(17, &graph), &[]).expect("prepares");
         let out = session.run(&feeds, &mut |_, _| {}).expect("runs");
         assert_eq!(out[0].dims(), dims);
+        let logs = out[1].to_f32().expect("floats");
         let inner: usize = dims[axis + 1..].iter().product();
         let first = |i: usize| i - i / inner % dims[axis] * inner;
         let sum = |i: usize| (0..dims[axis]).map(|k| x[first(i) + k * inner].exp()).sum::<f32>();
         for (i, y) in out[0].to_f32().expect("floats").into_iter().enumerate() {
             assert!((y - x[i].exp() / sum(i)).abs() < 1e-6, "axis {axis}, element {i}: {y}");
+            assert!((logs[i] - y.ln()).abs() < 1e-5, "axis {axis}, element {i}: {}", logs[i]);
         }
     }
 }

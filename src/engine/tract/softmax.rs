@@ -1,4 +1,4 @@
-//! Softmax along any axes that lie side by side, many elements at a time: tract computes along
+//! Softmax and LogSoftmax along any axes that lie side by side, many elements at a time: tract computes along
 //! other axes than the last ones element by element, and copies rows that its kernels do not fit.
 
 use multiversion::multiversion;
@@ -21,6 +21,8 @@ pub(super) struct Groups {
     size: usize,
     /// Sums of a group; each takes every `inner`th element.
     inner: usize,
+    /// What becomes of them.
+    kind: SoftmaxKind,
 }
 
 impl Groups {
@@ -29,15 +31,16 @@ impl Groups {
         let (dims, axes) = (input.shape(), &op.axes);
         let (first, last) = (*axes.iter().min()?, *axes.iter().max()?);
         let side_by_side = last < dims.len() && (first..=last).all(|axis| axes.contains(&axis));
-        let some = floats(input).is_some_and(|x| !x.is_empty()) && op.kind == SoftmaxKind::Softmax;
+        let some = floats(input).is_some_and(|x| !x.is_empty());
         (side_by_side && some).then(|| Groups {
+            kind: op.kind,
             size: dims[first..].iter().product(),
             inner: dims[last + 1..].iter().product(),
         })
     }
 }
 
-/// Each element becomes its share of the exponentials of its sum.
+/// Each element becomes its share of the exponentials of its sum, or the logarithm of that.
 pub(super) fn softmax(mut tensor: Tensor, groups: Groups) -> TractResult<Tensor> {
     let exp = Func::Exp.ew_f32()?;
     let mut of_sums = vec![0.0; groups.inner];
@@ -45,6 +48,12 @@ pub(super) fn softmax(mut tensor: Tensor, groups: Groups) -> TractResult<Tensor>
     for block in plain.as_slice_mut::<f32>()?.chunks_mut((BLOCK / groups.size).max(1) * groups.size)
     {
         subtract_largest(block, groups, &mut of_sums);
+        if groups.kind == SoftmaxKind::LogSoftmax {
+            let mut exponentials = block.to_vec();
+            exp.run(&mut exponentials)?;
+            subtract_log_of_sum(block, &exponentials, groups, &mut of_sums);
+            continue;
+        }
         exp.run(block)?;
         divide_by_sum(block, groups, &mut of_sums);
     }
@@ -69,6 +78,17 @@ fn divide_by_sum(block: &mut [f32], groups: Groups, sums: &mut [f32]) {
         fold(group, sums, |a, b| a + b);
         sums.iter_mut().for_each(|sum| *sum = sum.recip());
         apply(group, sums, |x, scale| x * scale);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn subtract_log_of_sum(block: &mut [f32], exponentials: &[f32], groups: Groups, sums: &mut [f32]) {
+    let exponentials = exponentials.chunks_exact(groups.size);
+    for (group, exponentials) in block.chunks_exact_mut(groups.size).zip(exponentials) {
+        sums.fill(0.0);
+        fold(exponentials, sums, |a, b| a + b);
+        sums.iter_mut().for_each(|sum| *sum = sum.ln());
+        apply(group, sums, |x, log| x - log);
     }
 }
 
