@@ -21,6 +21,7 @@ pub(crate) mod e4m3;
 mod edit;
 mod graph;
 mod inline;
+pub(crate) mod layout;
 mod model;
 mod names;
 mod op;

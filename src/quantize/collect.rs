@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::QuantizeError;
-use super::layout::Layout;
 use super::observe::{Range, sums_by_channel};
 use super::recorder::Recorder;
 use super::recover::ChannelStats;
 use crate::data::Source;
 use crate::engine::{Engine, Observer, Progress, RunError, all_cores, run_all};
+use crate::ir::layout::Layout;
 use crate::ir::{DType, Graph, Model, Tensor, ValueId};
 
 /// Sums for each channel of a tensor, in fixed point, so that the order of addition does not show.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::grid::Grid;
-use super::layout::Layout;
 use super::options::QuantizeOptions;
 use super::payload::Payload;
 use super::placement::{Plan, WeightSite};
 use super::ranges::Calibrated;
 use super::tables::{self, Tables};
+use crate::ir::layout::Layout;
 use crate::ir::{DType, Graph, Op, OpId, Tensor, Type, Value, ValueId};
 
 /// Inserts a pair for every planned activation, of the scale of its [`Grid`], and stores the planned
@@ -31,27 +31,23 @@ pub(super) fn insert(g: &mut Graph, plan: &Plan, c: &Calibrated, o: &QuantizeOpt
             g.set_operand(op, slot, Some(dequantized));
         }
     }
-    let mut coded = if o.float_weights { BTreeMap::new() } else { coded_weights(g, plan, c, o) };
-    let mut stored: BTreeMap<Key, ValueId> = BTreeMap::new();
+    let as_codes = plan.weights.iter().filter(|s| !o.float_weights && !is_table(g, plan, s));
+    let mut coded = coded_weights(g, as_codes, o.payload, &c.weight_scales);
+    let mut stored = Stored::new();
     let mut tables = Tables::new();
     for site in &plan.weights {
         if is_table(g, plan, site) {
             tables::store(g, site, &mut tables);
             continue;
         }
-        let key = (site.value, site.axis);
         let scales = c.weight_scales.get(&site.value).map(Vec::as_slice);
-        let made = match stored.get(&key) {
-            Some(v) => Some(*v),
-            None if o.float_weights => float_weight(g, site, o.payload, scales, &mut zeros),
-            None => coded.remove(&key).map(|w| store_weight(g, site, o.payload, w, &mut zeros)),
-        };
-        if let Some(v) = made {
-            stored.insert(key, v);
-            g.set_operand(site.op, site.slot, Some(v));
-            if let Some(grid) = grids.get(&(site.op, 0)).filter(|_| plan.uint8) {
-                store_gemm_bias(g, site.op, v, grid.scale);
-            }
+        let made = replace_weight(g, site, &mut stored, |g, key| match o.float_weights {
+            true => float_weight(g, site, o.payload, scales, &mut zeros),
+            false => Some(store_weight(g, site, o.payload, coded.remove(&key)?, &mut zeros)),
+        });
+        let grid = grids.get(&(site.op, 0)).filter(|_| plan.uint8);
+        if let (Some(v), Some(grid)) = (made, grid) {
+            store_gemm_bias(g, site.op, v, grid.scale);
         }
     }
     g.remove_dead(plan.weights.iter().map(|s| s.value).collect());
@@ -96,6 +92,26 @@ fn insert_pair(g: &mut Graph, value: ValueId, grid: Grid, zeros: &mut Zeros) -> 
 /// A weight and its axis.
 type Key = (ValueId, Option<usize>);
 
+/// What stands in the place of weights.
+pub(super) type Stored = BTreeMap<Key, ValueId>;
+
+/// Puts what `make` makes of an op's weight in its place, for all ops that share it the same.
+pub(super) fn replace_weight(
+    g: &mut Graph,
+    site: &WeightSite,
+    stored: &mut Stored,
+    make: impl FnOnce(&mut Graph, Key) -> Option<ValueId>,
+) -> Option<ValueId> {
+    let key = (site.value, site.axis);
+    let made = match stored.get(&key) {
+        Some(v) => *v,
+        None => make(g, key)?,
+    };
+    stored.insert(key, made);
+    g.set_operand(site.op, site.slot, Some(made));
+    Some(made)
+}
+
 /// Its rows are stored as codes that are gathered.
 fn is_table(g: &Graph, plan: &Plan, site: &WeightSite) -> bool {
     plan.uint8 && g.op(site.op).is("Gather")
@@ -110,7 +126,7 @@ pub(super) struct Coded {
 
 impl Coded {
     /// The stored weight of an op. Its scales are `scales` or, without, `max |w| / largest code`.
-    pub(super) fn new(
+    fn new(
         g: &Graph,
         site: &WeightSite,
         payload: Payload,
@@ -126,18 +142,17 @@ impl Coded {
     }
 }
 
-/// All that are stored as codes, on all cores.
-fn coded_weights(
+/// These weights as codes, on all cores; `scales` has those of some.
+pub(super) fn coded_weights<'a>(
     g: &Graph,
-    plan: &Plan,
-    c: &Calibrated,
-    o: &QuantizeOptions,
+    sites: impl Iterator<Item = &'a WeightSite>,
+    payload: Payload,
+    scales: &BTreeMap<ValueId, Vec<f32>>,
 ) -> BTreeMap<Key, Coded> {
-    let weights = plan.weights.iter().filter(|site| !is_table(g, plan, site));
-    let sites: BTreeMap<Key, &WeightSite> = weights.map(|s| ((s.value, s.axis), s)).collect();
+    let sites: BTreeMap<Key, &WeightSite> = sites.map(|s| ((s.value, s.axis), s)).collect();
     let coded = |(key, site): (Key, &WeightSite)| {
-        let scales = c.weight_scales.get(&site.value).map(Vec::as_slice);
-        Some((key, Coded::new(g, site, o.payload, scales)?))
+        let scales = scales.get(&site.value).map(Vec::as_slice);
+        Some((key, Coded::new(g, site, payload, scales)?))
     };
     sites.into_par_iter().filter_map(coded).collect()
 }

@@ -16,7 +16,6 @@ mod error;
 pub mod grid;
 pub mod insert;
 pub mod inverse;
-pub(crate) mod layout;
 pub mod observe;
 mod options;
 mod payload;

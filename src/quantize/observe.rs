@@ -6,7 +6,7 @@
 use multiversion::multiversion;
 use serde::Serialize;
 
-use super::layout::{Layout, Row};
+use crate::ir::layout::{Layout, Row};
 
 /// Sums that run side by side.
 const LANES: usize = 8;

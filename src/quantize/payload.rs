@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::Layout;
+use crate::ir::layout::Layout;
 use crate::ir::{DType, Tensor, e4m3};
 
 /// What activations and weights are quantized to.

@@ -5,9 +5,9 @@
 //! of these weights: outliers of a channel that hardly counts do not stretch the range of all.
 
 use super::collect::{ChannelAxis, Channels};
-use super::layout::Layout;
 use super::observe::sums_by_channel;
 use super::placement::{Linear, linear};
+use crate::ir::layout::Layout;
 use crate::ir::{Graph, OpId};
 
 /// Mean of the integer weights.

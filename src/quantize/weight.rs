@@ -2,8 +2,8 @@
 
 use multiversion::multiversion;
 
-use super::layout::{Layout, Row};
 use super::observe::Range;
+use crate::ir::layout::{Layout, Row};
 
 /// Smallest scale written: the smallest positive float16, so that a scale survives a later
 /// conversion. Elements of a channel that quiet vanish.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Samples, ShareError};
 use crate::engine::{Observer, RunError, Session, all_cores, run_all};
+use crate::ir::layout::Layout;
 use crate::ir::{Graph, Model, OpId, Tensor, ValueId};
 use crate::prune::sparse::sites::Site;
-use crate::quantize::layout::Layout;
 use crate::quantize::observe::sums_by_channel;
 
 /// For each weight the mean square of every channel of the input of its first reader; `None` where it

@@ -18,6 +18,7 @@ pub use options::{Init, Per, ShareOptions};
 
 use crate::data::Source;
 use crate::engine::{Engine, RunError};
+use crate::ir::layout::Layout;
 use crate::ir::{DType, Graph, Model, Tensor};
 use crate::pass;
 use crate::passes::lift_constants;
@@ -188,8 +189,8 @@ impl Shared {
             Per::Channel => 1,
             Per::Group => o.group_size.clamp(1, n),
         };
-        let inner: usize = dims[axis + 1..].iter().product();
-        let block = |i: usize| i / inner % n / each;
+        let layout = Layout::new(&dims, Some(axis));
+        let block = |i: usize| layout.channel(i) / each;
         let mut elements: Vec<Vec<u32>> = vec![Vec::new(); n.div_ceil(each)];
         (0..data.len()).for_each(|i| elements[block(i)].push(i as u32));
         let factors = importance.and_then(|h| site.spread(g, h));
@@ -223,10 +224,9 @@ impl Shared {
     }
 
     fn values(&self) -> Vec<f32> {
-        let inner: usize = self.dims[self.axis + 1..].iter().product();
-        let n = self.dims[self.axis];
+        let layout = Layout::new(&self.dims, Some(self.axis));
         let value = |(i, k): (usize, &u8)| {
-            self.codebooks[i / inner % n / self.each * self.size + usize::from(*k)]
+            self.codebooks[layout.channel(i) / self.each * self.size + usize::from(*k)]
         };
         self.indices.iter().enumerate().map(value).collect()
     }

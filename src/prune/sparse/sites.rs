@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::SparseLayer;
 use crate::ir::DType::{BF16, F16, F32, F64};
+use crate::ir::layout::Layout;
 use crate::ir::{Graph, OpId, Slot, Tensor, ValueId};
 use crate::prune::PruneError;
 
@@ -105,7 +106,7 @@ impl Site {
     pub fn spread(&self, g: &Graph, channels: &[f64]) -> Option<Vec<f64>> {
         let (t, axis) = (g.const_tensor(self.weight)?, self.axis?);
         let (dims, n) = (t.dims(), *t.dims().get(axis)?);
-        let inner: usize = dims[axis + 1..].iter().product();
+        let layout = Layout::new(dims, Some(axis));
         let (op, _) = self.readers.first()?;
         let groups = match g.op(*op).is("Conv") {
             true => usize::try_from(g.op(*op).int_or("group", 1)).ok().filter(|g| *g > 0)?,
@@ -115,7 +116,7 @@ impl Site {
             return None;
         }
         let block = |i: usize| if groups > 1 { i / (t.len() / groups) } else { 0 };
-        Some((0..t.len()).map(|i| channels[block(i) * n + i / inner % n]).collect())
+        Some((0..t.len()).map(|i| channels[block(i) * n + layout.channel(i)]).collect())
     }
 
     /// The report before anything has happened.

@@ -1,7 +1,7 @@
 //! Statistics of the channels of activations.
 
-use super::super::layout::{Layout, Row};
 use super::super::observe::{Range, sums_by_channel};
+use crate::ir::layout::{Layout, Row};
 
 /// Squares are summed in fixed point, so that the order of addition does not show.
 const FIXED_POINT: f64 = (1u64 << 32) as f64;

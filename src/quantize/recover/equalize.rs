@@ -16,9 +16,9 @@
 
 use super::super::collect::Observed;
 use super::super::grid::Codes;
-use super::super::layout::Layout;
 use super::super::placement::{Plan, linear};
 use super::space::{self, Edit, Space};
+use crate::ir::layout::Layout;
 use crate::ir::{Graph, Op, OpId, Tensor, Value, ValueId};
 
 /// Exponents of the magnitudes of activations and of columns that are tried.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::placement::linear;
+use crate::ir::layout::Layout;
 use crate::ir::{Graph, OpId, Slot, ValueId};
 
 /// How a constant takes factors in: element `i` belongs to channel
@@ -26,12 +27,12 @@ impl Edit {
     /// The channel of every element of a constant of these dims.
     pub(super) fn channels(&self, dims: &[usize]) -> impl Iterator<Item = usize> + use<> {
         let len: usize = dims.iter().product();
-        let inner = dims[self.axis + 1..].iter().product::<usize>().max(1);
-        let (each, part) = (dims[self.axis].max(1), (len / self.blocks.max(1)).max(1));
+        let layout = Layout::new(dims, Some(self.axis));
+        let (each, part) = (dims[self.axis], (len / self.blocks.max(1)).max(1));
         let blocks = self.blocks;
         (0..len).map(move |i| {
             let block = if blocks == 1 { 0 } else { i / part };
-            block * each + i / inner % each
+            block * each + layout.channel(i)
         })
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::options::{Profile, QuantizeOptions};
 use super::placement::{Decision, Linear, WeightSite, linear, plan};
 use super::tables::{self, Tables};
-use super::{QuantizeError, QuantizeReport, cost, insert, raise_to};
+use super::{Payload, QuantizeError, QuantizeReport, cost, insert, raise_to};
 use crate::data::Source;
 use crate::engine::{Engine, Progress};
 use crate::ir::{DType, Graph, Model, OpId, ValueId};
@@ -120,18 +120,13 @@ pub(super) fn quantize(
         note(&m.graph, &mut decisions, site.op, outcome);
     }
     let mut zeros = insert::Zeros::default();
-    // A weight that several ops share is stored once for each axis.
-    let mut stored: BTreeMap<(ValueId, Option<usize>), ValueId> = BTreeMap::new();
+    let (g, int8) = (&mut m.graph, Payload::Int8);
+    let mut coded = insert::coded_weights(g, per_channel.iter(), int8, &BTreeMap::new());
+    let mut stored = insert::Stored::new();
     for site in &per_channel {
-        let (key, int8) = ((site.value, site.axis), super::Payload::Int8);
-        let made = stored.get(&key).copied().or_else(|| {
-            let coded = insert::Coded::new(&m.graph, site, int8, None)?;
-            Some(insert::store_weight(&mut m.graph, site, int8, coded, &mut zeros))
+        insert::replace_weight(g, site, &mut stored, |g, key| {
+            Some(insert::store_weight(g, site, int8, coded.remove(&key)?, &mut zeros))
         });
-        if let Some(v) = made {
-            stored.insert(key, v);
-            m.graph.set_operand(site.op, site.slot, Some(v));
-        }
     }
     if let Some(block) = block {
         store_blocks(m, o, ty, block, &targets, samples)?;

@@ -6,13 +6,13 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     /// Channels along the axis, 1 without one.
-    pub(super) channels: usize,
+    pub(crate) channels: usize,
     /// Elements in a run.
     inner: usize,
 }
 
 /// The channels of a row of elements.
-pub(super) enum Row {
+pub(crate) enum Row {
     /// All elements are of this one.
     Of(usize),
     /// An element of each, in turn.
@@ -30,7 +30,7 @@ impl Layout {
     }
 
     /// The rows of `n` elements: runs, or where a run is one element, one run of each channel.
-    pub(super) fn rows(self, n: usize) -> impl Iterator<Item = (Range<usize>, Row)> {
+    pub(crate) fn rows(self, n: usize) -> impl Iterator<Item = (Range<usize>, Row)> {
         let across = self.inner == 1;
         let (length, channels) = (if across { self.channels } else { self.inner }, self.channels);
         (0..n.checked_div(length).unwrap_or(0)).map(move |i| {
@@ -40,7 +40,7 @@ impl Layout {
     }
 
     /// The channel of an element.
-    pub(super) fn channel(self, i: usize) -> usize {
+    pub(crate) fn channel(self, i: usize) -> usize {
         i / self.inner % self.channels
     }
 }
