@@ -8,7 +8,8 @@ use super::{SaveError, encode, pb};
 use crate::ir::{Model, Tensor, TensorData, Type, ValueId};
 
 /// A model file in which the dense initializers of the main graph are inputs instead, and whose
-/// main nodes are called `op#0`, `op#1`, … in the order of [`Graph::sorted`](crate::ir::Graph).
+/// main nodes are called `op@0`, `op@1`, … in the order of [`Graph::sorted`](crate::ir::Graph). (tract
+/// gives what has a `#` in its name a name anew, and tries all that are taken.)
 #[derive(Debug)]
 pub struct Skeleton {
     /// The file.
@@ -25,7 +26,7 @@ pub fn skeleton(model: &Model) -> Result<Skeleton, SaveError> {
     let (mut proto, names) = encode_model(model)?;
     let graph = proto.graph.get_or_insert_default();
     for (i, node) in graph.node.iter_mut().enumerate() {
-        node.name = Some(format!("op#{i}"));
+        node.name = Some(format!("op@{i}"));
     }
     let g = &model.graph;
     let mut ids: Vec<ValueId> = g.values().filter(|v| g.initializer(*v).is_some()).collect();

@@ -242,7 +242,7 @@ impl Names {
 
     /// The node that a message of tract blames, and the message cut to what says why.
     fn explain(&self, message: &str) -> (Option<String>, String) {
-        let index = message.split("op#").skip(1).find_map(|rest| {
+        let index = message.split("op@").skip(1).find_map(|rest| {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             digits.parse::<usize>().ok()
         });

@@ -99,17 +99,15 @@ impl Parsed {
 
     /// Makes a plan for these input shapes.
     pub(super) fn plan(&self, key: &Key, dtypes: &[Option<DType>]) -> Result<Arc<Plan>, String> {
-        let shaped = guarded(|| self.shaped(key, dtypes))?;
-        let again = shaped.clone();
         let optimized = guarded(|| {
-            let typed = shaped.into_optimized().map_err(text)?;
+            let typed = self.shaped(key, dtypes)?.into_optimized().map_err(text)?;
             Plan::new(typed, self.kept)
         });
         // What breaks in tract's optimizer alone still runs without it.
         optimized
             .or_else(|why| {
                 let plain = guarded(|| {
-                    let typed = again.into_typed().map_err(text)?;
+                    let typed = self.shaped(key, dtypes)?.into_typed().map_err(text)?;
                     Plan::new(typed, self.kept)
                 });
                 plain.map_err(|_| why)
