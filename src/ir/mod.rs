@@ -45,5 +45,6 @@ pub use patch::{Miss, Patch, Ref};
 pub use poly::{Atom, DimOp, Poly};
 pub use shape::{Dim, Shape, known_sizes};
 pub use spelling::Spelling;
+pub(crate) use tensor::all_finite;
 pub use tensor::{Element, Tensor, TensorData, TensorError, TensorInfo, element_count};
 pub use value::{Notes, TensorType, Type, Value};

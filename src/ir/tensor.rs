@@ -272,16 +272,7 @@ impl Tensor {
 
     /// Whether it holds `f32`, all of them finite.
     pub fn is_finite_f32(&self) -> bool {
-        /// So many elements are worth a task of their own.
-        const TASK: usize = 1 << 16;
-        let finite = |raw: &Bytes| {
-            let elements = raw.as_chunks().0;
-            match elements.len() <= TASK {
-                true => are_finite(elements),
-                false => elements.par_chunks(TASK).all(are_finite),
-            }
-        };
-        self.dtype == DType::F32 && self.raw().is_some_and(finite)
+        self.dtype == DType::F32 && self.raw().is_some_and(|raw| all_finite(raw.as_chunks().0))
     }
 
     /// The elements as `f64`: float types of 16 to 64 bits, integers and bool.
@@ -363,7 +354,16 @@ macro_rules! elements {
 elements!(f32 => F32, f64 => F64, i8 => I8, i16 => I16, i32 => I32, i64 => I64,
     u8 => U8, u16 => U16, u32 => U32, u64 => U64);
 
-/// Whether little-endian float32 numbers are all finite.
+/// Whether little-endian float32 numbers are all finite, on all cores where that pays.
+pub(crate) fn all_finite(elements: &[[u8; 4]]) -> bool {
+    /// So many elements are worth a task of their own.
+    const TASK: usize = 1 << 16;
+    match elements.len() <= TASK {
+        true => are_finite(elements),
+        false => elements.par_chunks(TASK).all(are_finite),
+    }
+}
+
 #[multiversion(targets = "simd")]
 fn are_finite(elements: &[[u8; 4]]) -> bool {
     // An exponent of ones is NaN or infinity; without a way out, one instruction does several.

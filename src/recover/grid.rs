@@ -9,8 +9,9 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::cholesky::Cholesky;
 use super::fit::{Linear, Problem};
-use super::linalg::Cholesky;
+use super::linalg::{BLOCK, subtract_product};
 use super::{Calibration, Job, Kept, Recover, RecoverError, RecoveryReport, in_turn, jobs_of};
 use crate::ir::{Model, OpId, ValueId};
 
@@ -194,15 +195,19 @@ impl Moments {
         let products = x.transposed_times(p.want);
         let less = p.shortcut.map(|s| x.transposed_times(s));
         let mut missing = vec![0.0; n * k];
-        missing.par_chunks_mut(k).enumerate().for_each(|(r, row)| {
-            let w = &rows[r * k..][..k];
-            for (i, m) in row.iter_mut().enumerate() {
-                let less = less.as_ref().map_or(0.0, |l| l[i * n + r]);
-                let mean = means.wanted.as_ref().map_or(0.0, |w| w[r] * means.inputs[i]);
-                let have: f64 = gram[i * k..][..k].iter().zip(w).map(|(g, w)| g * w).sum();
-                *m = (products[i * n + r] - less) / count - mean - have;
-            }
-        });
+        missing.par_chunks_mut(BLOCK * k).zip(rows.par_chunks(BLOCK * k)).enumerate().for_each(
+            |(b, (block, rows))| {
+                for (r, row) in (b * BLOCK..).zip(block.chunks_mut(k)) {
+                    for (i, m) in row.iter_mut().enumerate() {
+                        let less = less.as_ref().map_or(0.0, |l| l[i * n + r]);
+                        let mean = means.wanted.as_ref().map_or(0.0, |w| w[r] * means.inputs[i]);
+                        *m = (products[i * n + r] - less) / count - mean;
+                    }
+                }
+                // Less what the weights give already.
+                subtract_product((rows.len() / k, k, k), (rows, k, 1), (&gram, 1, k), block, k);
+            },
+        );
         let mean = (0..k).map(|i| gram[i * k + i]).sum::<f64>() / k as f64;
         (mean.is_finite() && mean > 0.0).then_some(Moments { k, gram, missing, mean })
     }

@@ -1,4 +1,4 @@
-//! Products and Cholesky factors, over the kernels of `matrixmultiply`.
+//! Products of matrices, over the kernels of `matrixmultiply`.
 //!
 //! Long sums run in single precision over 512 rows at most and in double precision beyond.
 
@@ -210,131 +210,16 @@ pub(crate) fn subtract_product(
     }
 }
 
-/// The lower factor `L` of `A = L Lᵀ`.
-#[derive(Debug)]
-pub(crate) struct Cholesky {
-    n: usize,
-    l: Vec<f64>,
-}
-
-impl Cholesky {
-    /// Factors a symmetric matrix given by its lower half, in blocks (right-looking; Golub and Van
-    /// Loan, Matrix Computations, 4.2.6). `None` when it is not positive definite.
-    pub fn of(mut a: Vec<f64>, n: usize) -> Option<Cholesky> {
-        for k in (0..n).step_by(BLOCK) {
-            let kb = BLOCK.min(n - k);
-            factor_block(&mut a, n, k, kb)?;
-            let (top, below) = a.split_at_mut((k + kb) * n);
-            let diagonal = &top[k * n..];
-            below.par_chunks_mut(n).for_each(|row| {
-                for j in 0..kb {
-                    let known: f64 = (0..j).map(|p| row[k + p] * diagonal[j * n + k + p]).sum();
-                    row[k + j] = (row[k + j] - known) / diagonal[j * n + k + j];
-                }
-            });
-            let panel: Vec<f64> =
-                below.chunks(n).flat_map(|row| row[k..k + kb].iter().copied()).collect();
-            below.par_chunks_mut(BLOCK * n).enumerate().for_each(|(b, block)| {
-                let rows = block.len() / n;
-                let own = &panel[b * BLOCK * kb..];
-                let shape = (rows, kb, b * BLOCK + rows);
-                subtract_product(shape, (own, kb, 1), (&panel, 1, kb), &mut block[k + kb..], n);
-            });
-        }
-        Some(Cholesky { n, l: a })
-    }
-
-    /// Solves `A x = b` for each row of `b`.
-    pub fn solve(&self, b: &mut [f64]) {
-        let (n, l) = (self.n, &self.l);
-        if n == 0 {
-            return;
-        }
-        b.par_chunks_mut(BLOCK * n).for_each(|x| {
-            let m = x.len() / n;
-            for k in (0..n).step_by(BLOCK) {
-                let kb = BLOCK.min(n - k);
-                let known: Vec<f64> = head(x, n, 0, k);
-                subtract_product((m, k, kb), (&known, k, 1), (&l[k * n..], 1, n), &mut x[k..], n);
-                for row in x.chunks_mut(n) {
-                    for j in k..k + kb {
-                        let sum: f64 = (k..j).map(|p| row[p] * l[j * n + p]).sum();
-                        row[j] = (row[j] - sum) / l[j * n + j];
-                    }
-                }
-            }
-            for k in (0..n).step_by(BLOCK).rev() {
-                let kb = BLOCK.min(n - k);
-                let rest = n - k - kb;
-                if rest > 0 {
-                    let known: Vec<f64> = head(x, n, k + kb, rest);
-                    let below = &l[(k + kb) * n + k..];
-                    subtract_product(
-                        (m, rest, kb),
-                        (&known, rest, 1),
-                        (below, n, 1),
-                        &mut x[k..],
-                        n,
-                    );
-                }
-                for row in x.chunks_mut(n) {
-                    for j in (k..k + kb).rev() {
-                        let sum: f64 = (j + 1..k + kb).map(|p| row[p] * l[p * n + j]).sum();
-                        row[j] = (row[j] - sum) / l[j * n + j];
-                    }
-                }
-            }
-        });
-    }
-}
-
-impl Cholesky {
-    /// The transposed factor, row after row, with zeros below its diagonal.
-    pub fn upper(&self) -> Vec<f64> {
-        let n = self.n;
-        let at = |i: usize, j: usize| if j >= i { self.l[j * n + i] } else { 0.0 };
-        (0..n * n).map(|x| at(x / n.max(1), x % n.max(1))).collect()
-    }
-
-    /// The inverse of `A`.
-    pub fn inverse(&self) -> Vec<f64> {
-        let mut out = vec![0.0; self.n * self.n];
-        (0..self.n).for_each(|i| out[i * self.n + i] = 1.0);
-        self.solve(&mut out);
-        out
-    }
-}
-
-/// Columns `from..from + len` of rows of `n`.
-fn head(x: &[f64], n: usize, from: usize, len: usize) -> Vec<f64> {
-    x.chunks(n).flat_map(|row| row[from..from + len].iter().copied()).collect()
-}
-
-fn factor_block(a: &mut [f64], n: usize, k: usize, kb: usize) -> Option<()> {
-    for j in k..k + kb {
-        for i in j..k + kb {
-            let known: f64 = (k..j).map(|p| a[i * n + p] * a[j * n + p]).sum();
-            let v = a[i * n + j] - known;
-            if i > j {
-                a[i * n + j] = v / a[j * n + j];
-            } else if v > 0.0 && v.is_finite() {
-                a[i * n + j] = v.sqrt();
-            } else {
-                return None;
-            }
-        }
-    }
-    Some(())
+/// Numbers in -1..1.
+#[cfg(test)]
+pub(super) fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(n: usize, seed: u64) -> Vec<f32> {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect()
-    }
 
     #[test]
     fn products_are_sums() {
@@ -351,31 +236,5 @@ mod tests {
         let out = part.times_transposed(Mat::new(&w, 75), &[1.0, 2.0]);
         let want: f32 = (0..75).map(|k| part.row(600)[k] * w[75 + k]).sum::<f32>() + 2.0;
         assert!((out[600 * 2 + 1] - want).abs() < 1e-4);
-    }
-
-    #[test]
-    fn solutions_solve() {
-        for n in [1, 5, 64, 65, 200] {
-            let x = noise(n * (n + 20), 7);
-            let x = Mat::new(&x, n);
-            let mut a = x.transposed_times(x);
-            (0..n).for_each(|i| a[i * n + i] += 0.1);
-            let factor = Cholesky::of(a.clone(), n).expect("positive definite");
-            let b: Vec<f64> = noise(70 * n, 8).into_iter().map(f64::from).collect();
-            let mut solution = b.clone();
-            factor.solve(&mut solution);
-            for (row, b) in solution.chunks(n).zip(b.chunks(n)) {
-                for i in 0..n {
-                    let got: f64 = (0..n).map(|j| a[i * n + j] * row[j]).sum();
-                    assert!((got - b[i]).abs() < 1e-6, "{n}: {got} {}", b[i]);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_not_positive_definite_has_no_factor() {
-        assert!(Cholesky::of(vec![1.0, 2.0, 2.0, 1.0], 2).is_none());
-        assert!(Cholesky::of(vec![f64::NAN], 1).is_none());
     }
 }

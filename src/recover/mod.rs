@@ -7,6 +7,7 @@
 //! of each result, as many as the layer has weights to determine; the same places in both models.
 
 mod activation;
+pub(crate) mod cholesky;
 mod descent;
 mod fit;
 pub(crate) mod grid;
@@ -29,7 +30,7 @@ pub use report::{LayerRecovery, RecoveryReport};
 
 use crate::data::Source;
 use crate::engine::{Engine, Observer, RunError, all_cores, run_all};
-use crate::ir::{Graph, Model, OpId, Tensor, ValueId};
+use crate::ir::{Graph, Model, OpId, Tensor, ValueId, all_finite};
 use activation::Target;
 use fit::{Linear, Problem};
 use grid::{Fitted, Grid};
@@ -284,6 +285,10 @@ impl Job {
         };
         let found = tape.run(cut, &self.wants(), later, sample)?;
         let (mut inputs, mut shortcut, mut want) = (Vec::new(), Vec::new(), Vec::new());
+        let mine = |f: fn(&(Vec<f32>, Vec<f32>)) -> usize| found.iter().flatten().map(f).sum();
+        inputs.reserve_exact(mine(|(x, _)| x.len()));
+        shortcut.reserve_exact(mine(|(_, s)| s.len()));
+        want.reserve_exact(targets.iter().filter_map(|t| Some(t.data.as_ref()?.len())).sum());
         let training = found.len() - found.len() / 5;
         let mut trained = 0;
         for (i, (mine, theirs)) in found.into_iter().zip(targets).enumerate() {
@@ -312,7 +317,8 @@ impl Job {
         {
             return Err("its shapes in the two models do not fit");
         }
-        if d.inputs.iter().chain(&d.want).any(|v| !v.is_finite()) {
+        let finite = |data: &[f32]| all_finite(bytemuck::cast_slice(data));
+        if !finite(&d.inputs) || !finite(&d.want) {
             return Err("its inputs or results are not all finite");
         }
         let weights = self.layer.weights(g).ok_or("its weight cannot be read")?;

@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::activation::{Activation, larger, smaller};
+use super::cholesky::Cholesky;
 use super::fit::{Linear, Problem};
-use super::linalg::{Cholesky, Mat};
+use super::linalg::Mat;
 
 /// Elements that a thread works on at a time.
 pub(super) const SHARE: usize = 1 << 14;

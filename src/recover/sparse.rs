@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::cholesky::Cholesky;
 use super::descent::{descend, exchange};
 use super::fit::{Linear, Problem};
-use super::linalg::Cholesky;
 use super::{
     Calibration, Job, Kept, Recover, RecoverError, RecoveryReport, Target, in_turn, jobs_of,
 };

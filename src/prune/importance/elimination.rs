@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use super::super::groups::{Class, Groups};
 use super::activations::{Moments, Reader, readers};
 use crate::ir::Graph;
-use crate::recover::linalg::{BLOCK, Cholesky, subtract_product};
+use crate::recover::cholesky::Cholesky;
+use crate::recover::linalg::{BLOCK, subtract_product};
 
 /// Added to the diagonal of `H`, relative to its mean.
 const RIDGE: f64 = 1e-3;
