@@ -75,10 +75,15 @@ impl Cholesky {
 
 impl Cholesky {
     /// The transposed factor, row after row, with zeros below its diagonal.
-    pub fn upper(&self) -> Vec<f64> {
+    fn upper(&self) -> Vec<f64> {
         let n = self.n;
         let at = |i: usize, j: usize| if j >= i { self.l[j * n + i] } else { 0.0 };
         (0..n * n).map(|x| at(x / n.max(1), x % n.max(1))).collect()
+    }
+
+    /// The upper triangle `U`, row after row, of `A⁻¹ = Uᵀ U`.
+    pub fn upper_of_inverse(&self) -> Option<Vec<f64>> {
+        Some(Cholesky::of(self.inverse(), self.n)?.upper())
     }
 
     /// The inverse of `A`.

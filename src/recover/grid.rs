@@ -220,7 +220,7 @@ impl Moments {
 
     /// The upper factor of the inverse.
     fn inverse_factor(&self, ridge: f64) -> Option<Vec<f64>> {
-        Some(Cholesky::of(self.damped(ridge)?.inverse(), self.k)?.upper())
+        self.damped(ridge)?.upper_of_inverse()
     }
 
     /// The rows of least squared error, pulled towards those that there are.

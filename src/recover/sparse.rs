@@ -232,7 +232,7 @@ fn moments(sums: &Sums, dense: &[f32], order: &[usize], ridge: f64) -> Option<(M
     let factor = Cholesky::of(hessian.clone(), k)?;
     factor.solve(&mut missing);
     let best = old.iter().zip(&missing).map(|(w, d)| w + d).collect();
-    let upper = Cholesky::of(factor.inverse(), k)?.upper();
+    let upper = factor.upper_of_inverse()?;
     Some((Moments { hessian, best }, upper))
 }
 

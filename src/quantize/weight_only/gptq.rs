@@ -2,11 +2,13 @@
 //! transformers", ICLR 2023): columns are rounded one by one, and the error of each is made up for
 //! by those that are still to come, as the inverse of `H = X Xᵀ` says.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::WeightType;
 use super::blocks::{Blocks, Grid, Matrix};
 use super::inputs::Hessian;
+use crate::recover::cholesky::Cholesky;
 
 /// Share of the mean of the diagonal that is added to it.
 const DAMPING: f64 = 0.01;
@@ -28,70 +30,30 @@ pub(super) fn quantize(w: &Matrix, h: &Hessian, ty: WeightType, block: usize) ->
             codes.push(code);
             let error = (row[k] - grid.value(code)) / u[k * n + k];
             let later = &u[k * n + k + 1..(k + 1) * n];
-            row[k + 1..].iter_mut().zip(later).for_each(|(x, u)| *x -= error * u);
+            subtract(&mut row[k + 1..], error, later);
         }
         (codes, grids)
     });
     Blocks::collect(rows.collect(), n, ty)
 }
 
-/// The upper triangular `U` with `H⁻¹ = Uᵀ U`, row-major. With `H = R Rᵀ`, `R` upper triangular,
-/// `U = R⁻¹`.
+/// `row -= by · other`.
+#[multiversion(targets = "simd")]
+fn subtract(row: &mut [f32], by: f32, other: &[f32]) {
+    row.iter_mut().zip(other).for_each(|(x, y)| *x -= by * y);
+}
+
+/// The upper triangular `U` with `H⁻¹ = Uᵀ U`, row-major.
 fn upper_factor(h: &Hessian) -> Option<Vec<f32>> {
     let n = h.size;
     let mean = (0..n).map(|i| h.data[i * n + i]).sum::<f64>() / n.max(1) as f64;
     if !(mean.is_finite() && mean > 0.0) {
         return None;
     }
-    let at = |i: usize, j: usize| h.data[i * n + j] + if i == j { DAMPING * mean } else { 0.0 };
-    // Cholesky of H with rows and columns in reverse: its factor is R in reverse.
-    let mut l = vec![0f64; n * n];
-    for i in 0..n {
-        let (before, rest) = l.split_at_mut(i * n);
-        let row = &mut rest[..n];
-        for j in 0..=i {
-            let other = if j < i { &before[j * n..j * n + j] } else { &[][..] };
-            let dot: f64 = match j < i {
-                true => row[..j].iter().zip(other).map(|(a, b)| a * b).sum(),
-                false => row[..j].iter().map(|a| a * a).sum(),
-            };
-            let x = at(n - 1 - i, n - 1 - j) - dot;
-            if j == i {
-                if x <= 0.0 {
-                    return None;
-                }
-                row[i] = x.sqrt();
-            } else {
-                row[j] = x / before[j * n + j];
-            }
-        }
-    }
-    Some(inverse_reversed(&l, n))
-}
-
-/// The inverse of the lower triangular `l`, rows and columns reversed again.
-fn inverse_reversed(l: &[f64], n: usize) -> Vec<f32> {
-    let columns: Vec<Vec<f64>> = (0..n)
-        .into_par_iter()
-        .map(|j| {
-            // Column j of the inverse, from its diagonal on.
-            let mut x = vec![0f64; n - j];
-            for i in j..n {
-                let row = &l[i * n + j..i * n + i];
-                let dot: f64 = row.iter().zip(&x).map(|(a, b)| a * b).sum();
-                let one = if i == j { 1.0 } else { 0.0 };
-                x[i - j] = (one - dot) / l[i * n + i];
-            }
-            x
-        })
-        .collect();
-    let mut u = vec![0f32; n * n];
-    for (j, column) in columns.iter().enumerate() {
-        for (i, x) in column.iter().enumerate() {
-            u[(n - 1 - (i + j)) * n + (n - 1 - j)] = *x as f32;
-        }
-    }
-    u
+    let mut damped = h.data.clone();
+    (0..n).for_each(|i| damped[i * n + i] += DAMPING * mean);
+    let upper = Cholesky::of(damped, n)?.upper_of_inverse()?;
+    Some(upper.into_iter().map(|u| u as f32).collect())
 }
 
 #[cfg(test)]
@@ -117,7 +79,7 @@ mod tests {
                 }
             }
         }
-        Hessian { size: n, data }
+        Hessian { size: n, data, ..Hessian::default() }
     }
 
     #[test]

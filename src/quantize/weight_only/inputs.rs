@@ -8,16 +8,43 @@ use super::Samples;
 use crate::engine::{Observer, RunError, run_all};
 use crate::ir::{Model, Tensor, ValueId};
 use crate::quantize::QuantizeError;
+use crate::recover::linalg::Mat;
 
 /// Runs of the model that statistics are gathered on at most.
 const MOST_RUNS: usize = 64;
 
 /// Sum of `x xᵀ` over the rows of an input.
+#[derive(Default)]
 pub(super) struct Hessian {
     /// Elements of a row.
     pub size: usize,
     /// Row-major, symmetric.
     pub data: Vec<f64>,
+    /// Rows that are still to be summed.
+    pending: Vec<f32>,
+}
+
+impl Hessian {
+    /// Takes rows of `k` elements in; nothing where rows before were of another length.
+    fn add(&mut self, rows: &[f32], k: usize) {
+        /// As many rows as make a product worth it, which reads and writes all of `data`.
+        const ROWS: usize = 512;
+        if self.data.is_empty() {
+            (self.size, self.data) = (k, vec![0.0; k * k]);
+        }
+        if self.size == k {
+            self.pending.extend_from_slice(&rows[..rows.len() / k * k]);
+            if self.pending.len() >= ROWS * k {
+                self.sum();
+            }
+        }
+    }
+
+    fn sum(&mut self) {
+        let x = Mat::new(&self.pending, self.size);
+        self.data.par_iter_mut().zip(x.transposed_times(x)).for_each(|(a, b)| *a += b);
+        self.pending.clear();
+    }
 }
 
 /// Statistics of each channel of an input.
@@ -34,31 +61,8 @@ pub(super) fn hessians(
     values: &[ValueId],
     s: &Samples,
 ) -> Result<BTreeMap<ValueId, Hessian>, QuantizeError> {
-    let update = |h: &mut Hessian, rows: &[f32], k: usize| {
-        if h.data.is_empty() {
-            (h.size, h.data) = (k, vec![0.0; k * k]);
-        }
-        if h.size != k {
-            return;
-        }
-        h.data.par_chunks_mut(k).enumerate().for_each(|(i, out)| {
-            let mut sums = vec![0f32; i + 1];
-            for row in rows.chunks_exact(k) {
-                let x = row[i];
-                sums.iter_mut().zip(row).for_each(|(s, y)| *s += x * y);
-            }
-            out.iter_mut().zip(sums).for_each(|(a, b)| *a += f64::from(b));
-        });
-    };
-    let mut found = gather(m, values, s, &|| Hessian { size: 0, data: vec![] }, &update)?;
-    for h in found.values_mut() {
-        let k = h.size;
-        for i in 0..k {
-            for j in 0..i {
-                h.data[j * k + i] = h.data[i * k + j];
-            }
-        }
-    }
+    let mut found = gather(m, values, s, &Hessian::default, &Hessian::add)?;
+    found.values_mut().for_each(Hessian::sum);
     Ok(found)
 }
 
