@@ -71,15 +71,10 @@ mod tests {
     }
 
     fn hessian(x: &[Vec<f32>], n: usize) -> Hessian {
-        let mut data = vec![0f64; n * n];
-        for row in x {
-            for i in 0..n {
-                for j in 0..n {
-                    data[i * n + j] += f64::from(row[i] * row[j]);
-                }
-            }
-        }
-        Hessian { size: n, data, ..Hessian::default() }
+        let mut h = Hessian::default();
+        x.iter().for_each(|row| h.add(row, n));
+        h.sum();
+        h
     }
 
     #[test]

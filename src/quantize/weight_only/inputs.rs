@@ -26,7 +26,7 @@ pub(super) struct Hessian {
 
 impl Hessian {
     /// Takes rows of `k` elements in; nothing where rows before were of another length.
-    fn add(&mut self, rows: &[f32], k: usize) {
+    pub(super) fn add(&mut self, rows: &[f32], k: usize) {
         /// As many rows as make a product worth it, which reads and writes all of `data`.
         const ROWS: usize = 512;
         if self.data.is_empty() {
@@ -40,7 +40,8 @@ impl Hessian {
         }
     }
 
-    fn sum(&mut self) {
+    /// Sums the rows that are pending.
+    pub(super) fn sum(&mut self) {
         let x = Mat::new(&self.pending, self.size);
         self.data.par_iter_mut().zip(x.transposed_times(x)).for_each(|(a, b)| *a += b);
         self.pending.clear();
@@ -134,4 +135,23 @@ fn gather<T: Send>(
     let start = || Gather { parts: values.iter().map(|_| make()).collect(), update };
     let found = run_all(&*session, &samples, 1, start, s.progress)?;
     Ok(values.into_iter().zip(found.parts).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_all_rows_are_summed() {
+        let mut random = fastrand::Rng::with_seed(4);
+        let rows: Vec<f32> = (0..1300 * 3).map(|_| random.f32() - 0.2).collect();
+        let mut h = Hessian::default();
+        rows.chunks(300).for_each(|part| h.add(part, 3));
+        h.add(&[1.0; 4], 4);
+        h.sum();
+        for (i, j) in [(0, 0), (0, 1), (1, 0), (2, 2)] {
+            let want: f64 = rows.chunks(3).map(|r| f64::from(r[i]) * f64::from(r[j])).sum();
+            assert!((h.data[i * 3 + j] - want).abs() < 1e-3, "{i} {j}");
+        }
+    }
 }
