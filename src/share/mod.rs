@@ -16,6 +16,7 @@ use serde::Serialize;
 pub use kmeans::{Clusters, cluster};
 pub use options::{Init, Per, ShareOptions};
 
+use crate::convert::{OpsetError, raise_opset};
 use crate::data::Source;
 use crate::engine::{Engine, RunError};
 use crate::ir::layout::Layout;
@@ -39,13 +40,13 @@ pub enum ShareError {
         /// What is wrong with it.
         why: String,
     },
-    /// The operator set lacks what codebooks need.
-    #[error("codebooks need opset {need}, and the model has {has}; `--values-only` needs none")]
+    /// The model cannot be raised to the operator set that codebooks need.
+    #[error("codebooks need opset {need}: {why}; `--values-only` needs none")]
     Opset {
         /// The opset that is needed.
         need: i64,
-        /// The opset of the model.
-        has: i64,
+        /// What stands in the way.
+        why: OpsetError,
     },
     /// Importance was asked for without data.
     #[error("--weighted needs calibration data: give --data PATH")]
@@ -116,13 +117,13 @@ pub fn share(
     if !(1..=8).contains(&o.bits) {
         return Err(ShareError::Bits(o.bits));
     }
-    let need = if o.pack { 21 } else { 9 };
-    let has = m.default_opset();
-    if !o.values_only && has < need {
-        return Err(ShareError::Opset { need, has });
-    }
     let (include, exclude) = (globs(&o.include)?, globs(&o.exclude)?);
     let mut model = m.clone();
+    let need = if o.pack { 21 } else { 9 };
+    if !o.values_only && m.default_opset() < need {
+        raise_opset(&mut model, need).map_err(|why| ShareError::Opset { need, why })?;
+        pass::infer_graph(&mut model.graph, need, &mut |_, _| {});
+    }
     pass::visit_model(&mut model, &mut |g, _| lift_constants::lift(g));
     let all = sites(&model.graph);
     let weights = match (o.weighted, samples) {
