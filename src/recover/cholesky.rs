@@ -20,8 +20,7 @@ impl Cholesky {
             let kb = BLOCK.min(n - k);
             factor_block(&mut a, n, k, kb)?;
             let (top, below) = a.split_at_mut((k + kb) * n);
-            let diagonal = &top[k * n..];
-            let diagonal = (&diagonal[k..], n);
+            let diagonal = (&top[k * n + k..], n);
             below.par_chunks_mut(BLOCK * n).for_each(|rows| {
                 side_by_side(rows, n, k, kb, |x, m| substitute(x, m, diagonal, false));
             });
