@@ -24,8 +24,7 @@ impl Cholesky {
             below.par_chunks_mut(BLOCK * n).for_each(|rows| {
                 side_by_side(rows, n, k, kb, |x, m| substitute(x, m, diagonal, false));
             });
-            let panel: Vec<f64> =
-                below.chunks(n).flat_map(|row| row[k..k + kb].iter().copied()).collect();
+            let panel = head(below, n, k, kb);
             below.par_chunks_mut(BLOCK * n).enumerate().for_each(|(b, block)| {
                 let rows = block.len() / n;
                 let own = &panel[b * BLOCK * kb..];

@@ -13,10 +13,9 @@ use crate::recover::cholesky::Cholesky;
 /// Share of the mean of the diagonal that is added to it.
 const DAMPING: f64 = 0.01;
 
-/// Quantizes rows of weights; falls back to rounding to nearest where `H` cannot be inverted.
-pub(super) fn quantize(w: &Matrix, h: &Hessian, ty: WeightType, block: usize) -> Blocks {
+/// Quantizes rows of weights, `u` being the [`upper_factor`] of their inputs.
+pub(super) fn quantize(w: &Matrix, u: &[f32], ty: WeightType, block: usize) -> Blocks {
     let n = w.columns;
-    let Some(u) = upper_factor(h) else { return Blocks::nearest(w, ty, block) };
     let rows = w.data.par_chunks(n).map(|row| {
         let mut row = row.to_vec();
         let mut codes = Vec::with_capacity(n);
@@ -43,14 +42,14 @@ fn subtract(row: &mut [f32], by: f32, other: &[f32]) {
     row.iter_mut().zip(other).for_each(|(x, y)| *x -= by * y);
 }
 
-/// The upper triangular `U` with `H⁻¹ = Uᵀ U`, row-major.
-fn upper_factor(h: &Hessian) -> Option<Vec<f32>> {
+/// The upper triangular `U` with `H⁻¹ = Uᵀ U`, row-major; `None` where `H` cannot be inverted.
+pub(super) fn upper_factor(h: Hessian) -> Option<Vec<f32>> {
     let n = h.size;
     let mean = (0..n).map(|i| h.data[i * n + i]).sum::<f64>() / n.max(1) as f64;
     if !(mean.is_finite() && mean > 0.0) {
         return None;
     }
-    let mut damped = h.data.clone();
+    let mut damped = h.data;
     (0..n).for_each(|i| damped[i * n + i] += DAMPING * mean);
     let upper = Cholesky::of(damped, n)?.upper_of_inverse()?;
     Some(upper.into_iter().map(|u| u as f32).collect())
@@ -81,7 +80,7 @@ mod tests {
     fn the_factor_squares_to_the_inverse() {
         let n = 6;
         let h = hessian(&inputs(n), n);
-        let u = upper_factor(&h).expect("positive");
+        let u = upper_factor(hessian(&inputs(n), n)).expect("positive");
         let mean = (0..n).map(|i| h.data[i * n + i]).sum::<f64>() / n as f64;
         // H Uᵀ U = 1.
         for i in 0..n {
@@ -118,7 +117,8 @@ mod tests {
             }
             sum
         };
-        let gptq = error(&quantize(&w, &hessian(&x, n), WeightType::Int4, 32));
+        let u = upper_factor(hessian(&x, n)).expect("positive");
+        let gptq = error(&quantize(&w, &u, WeightType::Int4, 32));
         let nearest = error(&Blocks::nearest(&w, WeightType::Int4, 32));
         assert!(gptq < 0.5 * nearest, "{gptq} against {nearest}");
     }

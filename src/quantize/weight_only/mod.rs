@@ -185,12 +185,16 @@ fn store_blocks(
     let values: Vec<ValueId> = targets.iter().map(|t| t.linear.input).collect();
     match (o.algorithm, samples) {
         (Gptq, Some(s)) => {
-            let hessians = inputs::hessians(m, &values, s)?;
+            // One for all ops that read a value.
+            let factors: BTreeMap<ValueId, Vec<f32>> = inputs::hessians(m, &values, s)?
+                .into_iter()
+                .filter_map(|(v, h)| Some((v, gptq::upper_factor(h)?)))
+                .collect();
             for t in targets {
                 store(&mut m.graph, t, ty, block, &|w| {
-                    let hessian = hessians.get(&t.linear.input).filter(|h| h.size == w.columns);
-                    match hessian {
-                        Some(h) => gptq::quantize(w, h, ty, block),
+                    let fits = |u: &&Vec<f32>| u.len() == w.columns * w.columns;
+                    match factors.get(&t.linear.input).filter(fits) {
+                        Some(u) => gptq::quantize(w, u, ty, block),
                         None => Blocks::nearest(w, ty, block),
                     }
                 });
